@@ -1,0 +1,6 @@
+export default {
+  extensions: ['ts'],
+  files: ['test/**/*.test.ts', '!test/bench/**'],
+  concurrency: 2,
+  timeout: '5m',
+};

@@ -1,0 +1,124 @@
+/**
+ * The seam between the iommu core, its drivers (intel, mock) and its users (iommufd, vfio):
+ * struct iommu_ops, iommu_domain_ops, iommu_domain, iopf_fault (include/linux/iommu.h).
+ */
+import type { Task } from '../../syscall.ts';
+
+export const NO_PASID = 0;
+
+export type DomainType = 'blocked' | 'identity' | 'paging' | 'nested';
+
+/** Protection bits of a mapping (IOMMU_READ, IOMMU_WRITE). */
+export const PROT = { READ: 1, WRITE: 2 } as const;
+
+/** Driver-side flags of domain allocation: the uAPI's IOMMU_HWPT_ALLOC_* bits. */
+export interface IommuDomain {
+  readonly type: DomainType;
+  readonly ops: IommuDomainOps;
+  readonly owner: IommuOps;
+  /** Page sizes as a bitmap (bit n: 2^n bytes). Paging domains. */
+  readonly pageSizes: number;
+  /** Inclusive IOVA range. */
+  readonly aperture: { readonly start: bigint; readonly last: bigint };
+  /** Set by iommufd on a domain whose faults it wants. Called in the fault thread. */
+  faultHandler: ((group: FaultGroup) => Task<number>) | null;
+}
+
+/** All may throw Errno; what they say of undo is part of the contract. */
+export interface IommuDomainOps {
+  /** RID attach. On throw the device is where it was, or blocked where the driver cannot avoid it. */
+  attachDev?(domain: IommuDomain, dev: IommuDev, old: IommuDomain): Task;
+  /** PASID attach (`old` null) or replace. On throw `old` is still in force for the PASID. */
+  setDevPasid?(domain: IommuDomain, dev: IommuDev, pasid: number, old: IommuDomain | null): Task;
+  /** Maps physically contiguous bytes; all or nothing. Bytes: multiples of 4096. */
+  map?(domain: IommuDomain, iova: bigint, paddr: number, bytes: number, prot: number): Task;
+  /** Unmaps whole leaves in the range and flushes before it returns; returns the bytes unmapped. */
+  unmap?(domain: IommuDomain, iova: bigint, bytes: bigint): Task<bigint>;
+  /** Physical address behind `iova`, or -1. */
+  iovaToPhys?(domain: IommuDomain, iova: bigint): number;
+  /** IOMMU_HWPT_INVALIDATE on a nested domain: see UserArray. */
+  cacheInvalidateUser?(domain: IommuDomain, array: UserArray): Task;
+  free(domain: IommuDomain): void;
+}
+
+/** The driver-data payload of HWPT_ALLOC: type and bytes already copied from the caller. */
+export interface UserData {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The entries of HWPT_INVALIDATE. `done` is what the driver has completed, kept even on a throw. */
+export interface UserArray {
+  readonly type: number;
+  readonly entryLength: number;
+  readonly entryCount: number;
+  /** Copies entry `index` (throws EFAULT, EINVAL for a bad length; short ones read as zero). */
+  entry(index: number, minBytes: number, bytes: number): Uint8Array;
+  done: number;
+}
+
+export interface HwInfo {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface IommuOps {
+  readonly name: string;
+  readonly blockedDomain: IommuDomain;
+  readonly identityDomain: IommuDomain | null;
+  /** `requested` is the uAPI in_data_type; throws EOPNOTSUPP for one it has not. */
+  hwInfo?(dev: IommuDev, requested: number): HwInfo;
+  /** Whether `dev` tracks dirty pages, enforces coherency, answers ATS. */
+  capable(dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean;
+  /** Sets up per-device state: PASID table, context entry, PASID/ATS/PRI capabilities. */
+  probeDevice(dev: IommuDev): Task;
+  releaseDevice(dev: IommuDev): Task;
+  domainAllocPaging(dev: IommuDev, flags: number, data: UserData | null): IommuDomain;
+  domainAllocNested?(
+    dev: IommuDev,
+    parent: IommuDomain,
+    flags: number,
+    data: UserData,
+  ): IommuDomain;
+  /** Inclusive reserved IOVA ranges of the device (the MSI window, RMRRs). */
+  reservedRegions(dev: IommuDev): readonly { readonly start: bigint; readonly last: bigint }[];
+  pageResponse?(dev: IommuDev, fault: Fault, code: ResponseCode): Task;
+}
+
+/** Page response codes: the uAPI's two, and the kernel's FAILURE. */
+export const RESPONSE = { SUCCESS: 0, INVALID: 1, FAILURE: 0xf } as const;
+export type ResponseCode = (typeof RESPONSE)[keyof typeof RESPONSE];
+
+/** One page request (struct iopf_fault). `perm`: R 1, W 2, X 4, PRIV 8 as in the uAPI. */
+export interface Fault {
+  readonly pasidValid: boolean;
+  readonly pasid: number;
+  readonly grpid: number;
+  readonly last: boolean;
+  readonly perm: number;
+  /** Page address. */
+  readonly address: bigint;
+}
+
+/** All requests of one page request group, the last one last, for one attachment. */
+export interface FaultGroup {
+  readonly dev: IommuDev;
+  readonly handle: AttachHandle;
+  readonly faults: readonly Fault[];
+}
+
+/** struct iommu_attach_handle: who attached, for the fault path. */
+export interface AttachHandle {
+  domain: IommuDomain;
+}
+
+/** A device behind an IOMMU, as the core knows it (struct dev_iommu). The core creates it. */
+export interface IommuDev {
+  readonly name: string;
+  readonly rid: number;
+  readonly ops: IommuOps;
+  /** min(2^PASID width, what the unit takes); 0 without PASID. */
+  maxPasids: number;
+  /** The driver's own state. */
+  priv: unknown;
+}

@@ -1,0 +1,103 @@
+import { event } from '../event.ts';
+
+/** What the accelerator does. `device` is its requester id as text. */
+export const device = {
+  command: event(
+    'device',
+    'dsa:command',
+    { device: 'text', command: 'text', operand: 'hex', status: 'hex' },
+    'a device command was carried out',
+    'DSA register CMD',
+  ),
+  accept: event(
+    'device',
+    'dsa:desc_accept',
+    { device: 'text', wq: 'int', pasid: 'int', descriptor: 'text', occupancy: 'int' },
+    'a descriptor entered a work queue',
+    'DSA portal',
+  ),
+  retry: event(
+    'device',
+    'dsa:desc_retry',
+    { device: 'text', wq: 'int', pasid: 'int', why: 'text' },
+    'an enqueue was not accepted: the program sees ZF=1 and tries again',
+    'DSA portal, ENQCMD',
+  ),
+  start: event(
+    'device',
+    'dsa:desc_start',
+    { device: 'text', wq: 'int', engine: 'int', pasid: 'int', operation: 'text', bytes: 'int' },
+    'an engine begins a descriptor',
+    'DSA',
+  ),
+  atsRequest: event(
+    'device',
+    'dsa:ats_request',
+    { device: 'text', pasid: 'int', address: 'addr', write: 'int', result: 'text' },
+    'a page missed in the device-TLB; the device asks the IOMMU',
+    'PCIe ATS',
+  ),
+  firstDma: event(
+    'device',
+    'dsa:dma',
+    { device: 'text', pasid: 'int', from: 'addr', to: 'addr', bytes: 'int' },
+    'data moved',
+    'DSA',
+  ),
+  pageRequest: event(
+    'device',
+    'dsa:page_request',
+    { device: 'text', pasid: 'int', address: 'addr', write: 'int', prgi: 'int' },
+    'no translation; the engine blocks and asks for the page',
+    'PCIe PRI',
+  ),
+  pageResponse: event(
+    'device',
+    'dsa:page_response',
+    { device: 'text', pasid: 'int', prgi: 'int', code: 'int' },
+    'the answer to a page request; the engine goes on',
+    'PCIe PRI',
+  ),
+  tlbInvalidate: event(
+    'device',
+    'dsa:dev_tlb_invalidate',
+    { device: 'text', pasid: 'int', address: 'addr', shift: 'int', dropped: 'int' },
+    'device-TLB entries are dropped; the device will confirm when no use is in flight',
+    'PCIe ATS',
+  ),
+  complete: event(
+    'device',
+    'dsa:desc_complete',
+    { device: 'text', wq: 'int', pasid: 'int', operation: 'text', status: 'text', bytes: 'int' },
+    'the completion record is written',
+    'DSA',
+  ),
+  error: event(
+    'device',
+    'dsa:swerr',
+    { device: 'text', error: 'text', wq: 'int', pasid: 'int', address: 'addr' },
+    'an error that no completion record could hold',
+    'DSA register SWERR',
+  ),
+  interrupt: event(
+    'device',
+    'dsa:msix',
+    { device: 'text', vector: 'int', why: 'text' },
+    'the device sends an MSI-X message',
+    'PCI MSI-X',
+  ),
+  stats: event(
+    'device',
+    'dsa:stats',
+    {
+      device: 'text',
+      descriptors: 'int',
+      bytes: 'int',
+      atsRequests: 'int',
+      devTlbHits: 'int',
+      pageRequests: 'int',
+    },
+    'the counters of the device when the world ends',
+    'devices/dsa',
+  ),
+} as const;
