@@ -2,8 +2,9 @@
  * `include/uapi/linux/iommufd.h` of Linux 7.0: ioctl numbers, structures and constants, under the
  * header's own names. `npm run check:layouts` holds them against the real header.
  */
-import { struct } from './struct.ts';
+
 import type { Struct } from './struct.ts';
+import { struct } from './struct.ts';
 
 /** The ioctl type byte, `';'`; VFIO shares it. */
 export const IOMMUFD_TYPE = 0x3b;

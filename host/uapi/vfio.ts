@@ -2,8 +2,9 @@
  * `include/uapi/linux/vfio.h` of Linux 7.0, as far as a PCI device opened through its cdev and the
  * type1 container served by iommufd need it. `npm run check:layouts` holds it against the header.
  */
-import { struct } from './struct.ts';
+
 import type { Struct } from './struct.ts';
+import { struct } from './struct.ts';
 
 export const VFIO_API_VERSION = 0;
 

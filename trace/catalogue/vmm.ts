@@ -54,7 +54,15 @@ export const vmm = {
   faultRead: event(
     'vmm',
     'vmm:fault_read',
-    { vm: 'text', pasid: 'int', address: 'addr', grpid: 'int', cookie: 'int', perm: 'text', last: 'int' },
+    {
+      vm: 'text',
+      pasid: 'int',
+      address: 'addr',
+      grpid: 'int',
+      cookie: 'int',
+      perm: 'text',
+      last: 'int',
+    },
     'the VMM read a fault record and puts a page request into the virtual queue',
     'QEMU intel_iommu_accel.c (PRQ injection)',
   ),

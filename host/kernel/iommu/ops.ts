@@ -14,6 +14,8 @@ export const PROT = { READ: 1, WRITE: 2 } as const;
 /** Driver-side flags of domain allocation: the uAPI's IOMMU_HWPT_ALLOC_* bits. */
 export interface IommuDomain {
   readonly type: DomainType;
+  /** What traces call it, such as `nested#3`; its type where the driver gives no name. */
+  readonly label?: string;
   readonly ops: IommuDomainOps;
   readonly owner: IommuOps;
   /** Page sizes as a bitmap (bit n: 2^n bytes). Paging domains. */
@@ -64,6 +66,11 @@ export interface HwInfo {
 
 export interface IommuOps {
   readonly name: string;
+  /**
+   * The RID's domain may hold a PASID table of the guest, so a fault with a PASID that nobody
+   * attached goes to the nested domain of the RID (iommu_ops.user_pasid_table). Not VT-d.
+   */
+  readonly userPasidTable?: boolean;
   readonly blockedDomain: IommuDomain;
   readonly identityDomain: IommuDomain | null;
   /** `requested` is the uAPI in_data_type; throws EOPNOTSUPP for one it has not. */

@@ -36,10 +36,11 @@ function report(checks: readonly Check[]): void {
     const missing = checked.absent.reduce((n, entry) => n + entry.claims, 0);
     absent += missing;
     if (missing === 0) continue;
+    const names = checked.absent.map(({ what, claims }) =>
+      claims > 1 ? `${what} (${String(claims)})` : what,
+    );
     console.log(`${source.name}: not in ${KERNEL_VERSION}: ${String(missing)}`);
-    for (const { what, claims } of checked.absent) {
-      console.log(`  ${what}${claims > 1 ? ` (${String(claims)})` : ''}`);
-    }
+    console.log(`  ${names.join(', ')}`);
   }
   console.log(
     `layouts: ${String(held)} assertions hold, ${String(absent)} not in ${KERNEL_VERSION}`,

@@ -2,8 +2,9 @@
  * C bit fields. C offers no constant expression for where a bit field lies, so its place comes from
  * adding up the widths declared before it, as the ABI does for these (hole-free) types.
  */
-import { structBody } from './claims.ts';
+
 import type { Checked, Header } from './claims.ts';
+import { structBody } from './claims.ts';
 
 /** Highest and lowest bit of each field of one word. */
 export type BitRanges = Readonly<Record<string, readonly [high: number, low: number]>>;

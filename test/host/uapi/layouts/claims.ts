@@ -103,13 +103,13 @@ export function namedClaims<V extends Readonly<Record<string, number>>>(
 }
 
 /** C names made of a prefix and the key, with the exceptions spelled out. */
-export function prefixed<V extends Readonly<Record<string, number>>>(
-  values: V,
+export function prefixed(
+  values: Readonly<Record<string, number>>,
   prefix: string,
-  exceptions: Readonly<Partial<Record<keyof V, string>>> = {},
-): Readonly<Partial<Record<keyof V, string>>> {
+  exceptions: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
   const regular = Object.fromEntries(Object.keys(values).map((key) => [key, prefix + key]));
-  return { ...regular, ...exceptions } as Partial<Record<keyof V, string>>;
+  return { ...regular, ...exceptions };
 }
 
 const WIDTH: Readonly<Record<Scalar, number>> = {

@@ -7,11 +7,18 @@ import * as descriptor from '../../../../devices/spec/dsa/descriptor.ts';
 import * as opcodes from '../../../../devices/spec/dsa/opcodes.ts';
 import * as registers from '../../../../devices/spec/dsa/registers.ts';
 import * as tables from '../../../../devices/spec/dsa/tables.ts';
-import { bitFieldClaims } from './bit-fields.ts';
 import type { BitRanges } from './bit-fields.ts';
-import { constantClaims, definesOf, header, merge, namedClaims, prefixed } from './claims.ts';
-import { stripComments } from './claims.ts';
+import { bitFieldClaims } from './bit-fields.ts';
 import type { Checked, Claim, Header } from './claims.ts';
+import {
+  constantClaims,
+  definesOf,
+  header,
+  merge,
+  namedClaims,
+  prefixed,
+  stripComments,
+} from './claims.ts';
 import type { KernelSource } from './kernel-source.ts';
 import type { Check } from './uapi.ts';
 

@@ -3,8 +3,17 @@
  * unpacked next to the other caches under node_modules and never become part of this repository.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
-import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -49,7 +58,7 @@ export function kernelSource(tarball: string = TARBALL): KernelSource {
   }
   const { size, mtimeMs } = statSync(tarball);
   const root = join(CACHE, `${KERNEL_VERSION}-${String(size)}-${String(Math.floor(mtimeMs))}`);
-  if (!existsSync(root)) unpack(tarball, root);
+  if (!MEMBERS.every((member) => existsSync(join(root, member)))) unpack(tarball, root);
   const shim = join(root, 'shim');
   return {
     includeDirs: [shim, join(root, 'arch/x86/include/uapi'), join(root, 'include/uapi')],

@@ -1,7 +1,7 @@
 /** Claims of `devices/spec/pci.ts` against `include/uapi/linux/pci_regs.h`. */
 import * as pci from '../../../../devices/spec/pci.ts';
-import { constantClaims, header, merge, namedClaims, prefixed } from './claims.ts';
 import type { Checked, Header } from './claims.ts';
+import { constantClaims, header, merge, namedClaims, prefixed } from './claims.ts';
 import type { KernelSource } from './kernel-source.ts';
 import type { Check } from './uapi.ts';
 

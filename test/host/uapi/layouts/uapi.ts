@@ -4,8 +4,8 @@ import * as iommufd from '../../../../host/uapi/iommufd.ts';
 import * as poll from '../../../../host/uapi/poll.ts';
 import type { Struct } from '../../../../host/uapi/struct.ts';
 import * as vfio from '../../../../host/uapi/vfio.ts';
-import { constantClaims, definesOf, header, merge, structBody, structClaims } from './claims.ts';
 import type { Checked, Claim, Header } from './claims.ts';
+import { constantClaims, definesOf, header, merge, structBody, structClaims } from './claims.ts';
 import type { KernelSource } from './kernel-source.ts';
 
 export interface Check {

@@ -1,0 +1,192 @@
+/**
+ * Cache tags: everything that may hold translations of a domain, and flushes of address ranges
+ * through them (drivers/iommu/intel/cache.c).
+ */
+import {
+  IOTLB_GRANULARITY,
+  iotlbDesc,
+  PASID_IOTLB_GRANULARITY,
+  pasidIotlbDesc,
+} from '../../../devices/spec/vtd/invalidation.ts';
+import { host } from '../../../trace/catalogue/host.ts';
+import type { Task } from '../../syscall.ts';
+import type { IntelDevice } from './device.ts';
+import { deviceTlb, flush, iotlbDomain, pasidIotlbAll } from './flush.ts';
+import type { DescriptorWords } from './qi.ts';
+import type { IntelUnit } from './unit.ts';
+
+export type CacheTagType = 'IOTLB' | 'DEVTLB' | 'NESTING_IOTLB' | 'NESTING_DEVTLB';
+
+interface CacheTag {
+  readonly type: CacheTagType;
+  readonly device: IntelDevice;
+  readonly did: number;
+  readonly pasid: number;
+  users: number;
+}
+
+/** Descriptors submitted with one wait (cache.c: QI_MAX_BATCHED_DESC_COUNT). */
+const BATCH = 16;
+
+/** Page numbers are below 2^52, so this mask covers everything. */
+const ALL = 52;
+
+/** Pages from `start` on; `pages` Infinity is everything. */
+export interface PageRange {
+  /** First page number. */
+  readonly start: number;
+  readonly pages: number;
+}
+
+export const EVERYTHING: PageRange = { start: 0, pages: Infinity };
+
+/** The aligned power of two of pages that covers a range: its log2, 52 for everything. */
+export function coveringMask(range: PageRange): number {
+  if (!Number.isFinite(range.pages)) return ALL;
+  let mask = Math.max(0, Math.ceil(Math.log2(Math.max(1, range.pages))));
+  const last = range.start + Math.max(1, range.pages) - 1;
+  while (mask < ALL && Math.floor(range.start / 2 ** mask) !== Math.floor(last / 2 ** mask)) mask++;
+  return mask;
+}
+
+/** Descriptors that go out 16 at a time, each time with one wait. */
+class Batch {
+  readonly #unit: IntelUnit;
+  #descriptors: DescriptorWords[] = [];
+
+  constructor(unit: IntelUnit) {
+    this.#unit = unit;
+  }
+
+  *add(descriptor: DescriptorWords): Task {
+    this.#descriptors.push(descriptor);
+    if (this.#descriptors.length === BATCH) yield* this.submit();
+  }
+
+  *submit(): Task {
+    if (this.#descriptors.length === 0) return;
+    const descriptors = this.#descriptors;
+    this.#descriptors = [];
+    yield* flush(this.#unit, descriptors);
+  }
+}
+
+/** The cache tags of one domain. */
+export class CacheTags {
+  /** Whether what is cached carries a PASID: nested domains, flushed by PASID-based invalidation. */
+  readonly #perPasid: boolean;
+  readonly #label: string;
+  readonly #tags: CacheTag[] = [];
+
+  constructor(label: string, perPasid: boolean) {
+    this.#label = label;
+    this.#perPasid = perPasid;
+  }
+
+  get size(): number {
+    return this.#tags.length;
+  }
+
+  /** Counts one more use of a tag. Errno ENOMEM at its failure point, before anything changed. */
+  assign(type: CacheTagType, device: IntelDevice, did: number, pasid: number): void {
+    device.unit.platform.failpoints.point('intel:cache-tag');
+    const known = this.#find(type, device, did, pasid);
+    if (known === undefined) this.#tags.push({ type, device, did, pasid, users: 1 });
+    else known.users++;
+  }
+
+  unassign(type: CacheTagType, device: IntelDevice, did: number, pasid: number): void {
+    const tag = this.#find(type, device, did, pasid);
+    if (tag === undefined || --tag.users > 0) return;
+    this.#tags.splice(this.#tags.indexOf(tag), 1);
+  }
+
+  /**
+   * Drops a range from every cache that may have it. `leafOnly`: only leaf entries changed, so
+   * caches of upper levels may stay.
+   */
+  *flushRange(range: PageRange, leafOnly: boolean): Task {
+    const unit = this.#tags[0]?.device.unit;
+    if (unit === undefined) return;
+    const batch = new Batch(unit);
+    // A device may refill its TLB from the IOTLB, so the IOTLB goes first.
+    for (const tag of this.#iotlbTags()) yield* batch.add(this.#iotlb(tag, range, leafOnly));
+    for (const tag of this.#tags) {
+      if (tag.type === 'DEVTLB' || tag.type === 'NESTING_DEVTLB') {
+        yield* batch.add(this.#devTlb(tag, range));
+      }
+    }
+    yield* batch.submit();
+  }
+
+  /** After entries became present: only caching mode may have cached that they were not. */
+  *flushNewRange(range: PageRange): Task {
+    const unit = this.#tags[0]?.device.unit;
+    if (unit?.cachingMode !== true) return;
+    const batch = new Batch(unit);
+    for (const tag of this.#iotlbTags()) yield* batch.add(this.#iotlb(tag, range, false));
+    yield* batch.submit();
+  }
+
+  #iotlbTags(): CacheTag[] {
+    return this.#tags.filter((tag) => tag.type === 'IOTLB' || tag.type === 'NESTING_IOTLB');
+  }
+
+  #find(type: CacheTagType, device: IntelDevice, did: number, pasid: number): CacheTag | undefined {
+    const perDevice = type === 'DEVTLB' || type === 'NESTING_DEVTLB';
+    return this.#tags.find(
+      (tag) =>
+        tag.type === type &&
+        tag.did === did &&
+        tag.pasid === pasid &&
+        tag.device.unit === device.unit &&
+        (!perDevice || tag.device === device),
+    );
+  }
+
+  #iotlb(tag: CacheTag, range: PageRange, leafOnly: boolean): DescriptorWords {
+    this.#emit(tag, range);
+    const { did, pasid } = tag;
+    const mask = coveringMask(range);
+    const address = range.start * 4096;
+    if (this.#perPasid) {
+      if (mask >= ALL) return pasidIotlbAll(did, pasid);
+      const granularity = PASID_IOTLB_GRANULARITY.PAGE;
+      return pasidIotlbDesc({ granularity, did, pasid, am: mask, ih: leafOnly, address });
+    }
+    const { PSI, MAMV } = tag.device.unit.cap;
+    if (PSI === 0 || mask > MAMV) return iotlbDomain(did);
+    return iotlbDesc({
+      granularity: IOTLB_GRANULARITY.PAGE,
+      did,
+      drainReads: true,
+      drainWrites: true,
+      am: mask,
+      ih: leafOnly,
+      address,
+    });
+  }
+
+  #devTlb(tag: CacheTag, range: PageRange): DescriptorWords {
+    this.#emit(tag, range);
+    const { rid } = tag.device;
+    const mask = coveringMask(range);
+    // Which guest addresses lead to a changed page of the second stage nobody knows.
+    if (tag.type === 'NESTING_DEVTLB' || mask >= ALL) return deviceTlb(rid, tag.pasid, 0, 'all');
+    return deviceTlb(rid, tag.pasid, range.start * 4096, mask + 12);
+  }
+
+  #emit(tag: CacheTag, range: PageRange): void {
+    const { trace } = tag.device.unit.platform;
+    if (!trace.on) return;
+    const everything = !Number.isFinite(range.pages);
+    trace.emit(host.cacheTag, {
+      domain: this.#label,
+      tag: tag.type,
+      did: tag.did,
+      pasid: tag.pasid,
+      start: range.start * 4096,
+      end: everything ? 0xffff_ffff_ffff_ffffn : (range.start + range.pages) * 4096 - 1,
+    });
+  }
+}

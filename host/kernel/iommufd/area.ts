@@ -1,0 +1,102 @@
+/** One mapping of an IOAS and its way into hardware page tables (struct iopt_area). */
+import type { Task } from '../../syscall.ts';
+import type { IommuDomain } from '../iommu/ops.ts';
+import type { Interval } from './interval-set.ts';
+import type { IoptPages } from './pages.ts';
+import { PAGE_SIZE } from './pages.ts';
+
+const PAGE = BigInt(PAGE_SIZE);
+
+/** Physically contiguous bytes of an area. */
+interface Run {
+  readonly iova: bigint;
+  readonly paddr: number;
+  readonly bytes: number;
+}
+
+export class Area implements Interval {
+  readonly start: bigint;
+  readonly last: bigint;
+  readonly pages: IoptPages;
+  /** Byte of the page set, from the start of its first page, that `start` maps. */
+  readonly pagesByte: bigint;
+  /** PROT bits. */
+  readonly prot: number;
+  /** Domains that map it; the pages are held while there is one. */
+  domains = 0;
+  /** False while the ioctl that makes it is under way: COPY does not see it yet. */
+  ready = false;
+
+  constructor(start: bigint, length: bigint, pages: IoptPages, pagesByte: bigint, prot: number) {
+    this.start = start;
+    this.last = start + length - 1n;
+    this.pages = pages;
+    this.pagesByte = pagesByte;
+    this.prot = prot;
+  }
+
+  get length(): bigint {
+    return this.last - this.start + 1n;
+  }
+
+  /** Offset of the first byte in its page. */
+  get pageOffset(): bigint {
+    return this.pagesByte % PAGE;
+  }
+
+  get firstPage(): number {
+    return Number(this.pagesByte / PAGE);
+  }
+
+  get pageCount(): number {
+    return Number((this.pagesByte + this.length - 1n) / PAGE) - this.firstPage + 1;
+  }
+
+  /**
+   * Pins the pages if no domain had them and maps them into `domain`: one call for each physically
+   * contiguous run, or for each page where `singlePages` (HUGE_PAGES off). All or nothing.
+   */
+  *fill(domain: IommuDomain, singlePages: boolean): Task {
+    if (this.domains === 0) this.pages.hold(this.firstPage, this.pageCount);
+    let mapped = this.start;
+    try {
+      for (const run of this.#runs(singlePages)) {
+        yield* domain.ops.map!(domain, run.iova, run.paddr, run.bytes, this.prot);
+        mapped = run.iova + BigInt(run.bytes);
+      }
+    } catch (error) {
+      if (mapped > this.start) {
+        yield* domain.ops.unmap!(domain, this.start, mapped - this.start);
+      }
+      if (this.domains === 0) this.pages.release(this.firstPage, this.pageCount);
+      throw error;
+    }
+    this.domains++;
+  }
+
+  /** Unmaps it from `domain`, flushes, and unpins when no other domain has it. */
+  *unfill(domain: IommuDomain): Task {
+    yield* domain.ops.unmap!(domain, this.start, this.length);
+    if (--this.domains === 0) this.pages.release(this.firstPage, this.pageCount);
+  }
+
+  *#runs(singlePages: boolean): Generator<Run> {
+    const end = this.firstPage + this.pageCount;
+    let iova = this.start;
+    let left = Number(this.length);
+    let skip = Number(this.pageOffset);
+    for (let page = this.firstPage; page < end; ) {
+      const pfn = this.pages.pfn(page);
+      let count = 1;
+      while (!singlePages && page + count < end && this.pages.pfn(page + count) === pfn + count) {
+        count++;
+      }
+      const bytes = Math.min(left, count * PAGE_SIZE - skip);
+      yield { iova, paddr: pfn * PAGE_SIZE + skip, bytes };
+      iova += BigInt(bytes);
+      left -= bytes;
+      skip = 0;
+      page += count;
+    }
+  }
+}

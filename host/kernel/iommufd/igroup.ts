@@ -1,0 +1,44 @@
+/** What the devices of one iommu group share in one iommufd context (struct iommufd_group). */
+import { Mutex } from '../../machine/scheduler.ts';
+import type { IommuGroup } from '../iommu/group.ts';
+import type { IommuDev } from '../iommu/ops.ts';
+import type { IommufdHandle } from './handle.ts';
+import type { Hwpt } from './hw-pagetable.ts';
+import type { IommufdCtx } from './object.ts';
+
+/** A bound device, as its group knows it. */
+export interface Member {
+  readonly dev: IommuDev;
+}
+
+/** One attached PASID, or the RID. */
+export interface AttachSlot {
+  hwpt: Hwpt;
+  handle: IommufdHandle;
+  /** The devices of the group that asked for it. */
+  readonly devices: Set<Member>;
+}
+
+export class Igroup {
+  readonly group: IommuGroup;
+  /** Held around every attach, replace and detach. Inside the IOAS mutex, outside the group's. */
+  readonly mutex = new Mutex();
+  /** By PASID; 0 is the RID. */
+  readonly slots = new Map<number, AttachSlot>();
+  /** Devices bound. */
+  bound = 0;
+
+  constructor(group: IommuGroup) {
+    this.group = group;
+  }
+
+  /** The context's one for `group`, made if it has none. */
+  static of(ctx: IommufdCtx, group: IommuGroup): Igroup {
+    const found = ctx.groups.get(group) as Igroup | undefined;
+    if (found !== undefined) return found;
+    ctx.kernel.failpoints.point('iommufd:igroup');
+    const made = new Igroup(group);
+    ctx.groups.set(group, made);
+    return made;
+  }
+}

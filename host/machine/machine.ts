@@ -1,0 +1,88 @@
+import type { Clock } from '../../devices/clock.ts';
+import type { Fabric, PciFunction } from '../../devices/pci/fabric.ts';
+import { rid } from '../../devices/spec/pci.ts';
+import { HOST_CAP, HOST_ECAP } from '../../devices/spec/vtd/capabilities.ts';
+import { VtdUnit } from '../../devices/vtd/unit.ts';
+import { Tracer } from '../../trace/tracer.ts';
+import { VirtualClock } from './clock.ts';
+import { type MemoryRange, runFirmware } from './firmware.ts';
+import { InterruptController } from './interrupts.ts';
+import { Ram } from './ram.ts';
+import { Random } from './random.ts';
+import { RootComplex } from './root-complex.ts';
+import { Scheduler } from './scheduler.ts';
+
+/** What a function is given to live in. */
+export interface FunctionWorld {
+  readonly fabric: Fabric;
+  readonly clock: Clock;
+  readonly trace: Tracer;
+}
+
+export type MakeFunction = (rid: number, world: FunctionWorld) => PciFunction;
+
+export interface MachineOptions {
+  /** A multiple of 4096, more than 1 MiB, up to 8 GiB. */
+  readonly ramBytes: number;
+  readonly seed: number;
+  /** Its time should be the machine's `clock.now`. Default: one of its own. */
+  readonly trace?: Tracer;
+  /** Host address width, 39 to 52 bits; default 46. */
+  readonly haw?: number;
+  /** What the unit reports; default `HOST_CAP`, `HOST_ECAP`. */
+  readonly cap?: bigint;
+  readonly ecap?: bigint;
+  /** Function n becomes 00:(n+1).0; at most 31. */
+  readonly functions: readonly MakeFunction[];
+}
+
+const DEFAULT_HAW = 46;
+const MAX_FUNCTIONS = 31;
+
+/** The host's hardware, switched on, with its firmware done. */
+export class Machine {
+  readonly clock: VirtualClock;
+  readonly trace: Tracer;
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly ram: Ram;
+  readonly interrupts: InterruptController;
+  readonly root: RootComplex;
+  /** Only the harness may look at it, for its counters: the kernel reaches it through `root`. */
+  readonly unit: VtdUnit;
+  readonly haw: number;
+  /** Physical address of the ACPI root pointer. */
+  readonly rsdp: number;
+  /** RAM that the kernel may use, ascending. */
+  readonly usable: readonly MemoryRange[];
+
+  constructor(options: MachineOptions) {
+    const { functions, haw = DEFAULT_HAW, cap = HOST_CAP, ecap = HOST_ECAP } = options;
+    if (!Number.isInteger(haw) || haw < 39 || haw > 52) throw new RangeError(`haw ${haw}`);
+    if (functions.length > MAX_FUNCTIONS) throw new RangeError(`${functions.length} functions`);
+    this.clock = new VirtualClock();
+    this.trace = options.trace ?? new Tracer(() => this.clock.now);
+    this.clock.trace = this.trace;
+    this.scheduler = new Scheduler(this.clock, this.trace);
+    this.random = new Random(options.seed);
+    this.ram = new Ram(options.ramBytes);
+    this.interrupts = new InterruptController(this.clock, this.trace);
+    this.haw = haw;
+    const { clock, trace, ram, interrupts } = this;
+    this.root = new RootComplex({ ram, clock, interrupts });
+    this.unit = new VtdUnit({ cap, ecap, haw, world: this.root.world, trace, name: 'host' });
+    this.root.connect(this.unit);
+    const fabric = this.root.fabric;
+    functions.forEach((make, n) =>
+      this.root.attach(make(rid(0, n + 1, 0), { fabric, clock, trace })),
+    );
+    const boot = runFirmware({
+      ram,
+      functions: this.root.functions(),
+      registerBytes: this.unit.registerBytes,
+      haw,
+    });
+    this.rsdp = boot.rsdp;
+    this.usable = boot.usable;
+  }
+}

@@ -1,0 +1,25 @@
+import type { EventRecord } from '../event.ts';
+
+/**
+ * An event as one line of JSON: `seq`, `ns`, `cause`, `layer`, `name`, then its fields. Values shown
+ * in hexadecimal are strings (`"0x1f"`), so that 64 bits survive every reader.
+ */
+export function jsonLine(record: EventRecord): string {
+  const { seq, ns, cause, def, values } = record;
+  const line: Record<string, number | string> = {
+    seq,
+    ns,
+    cause,
+    layer: def.layer,
+    name: def.name,
+  };
+  for (const [field, kind] of Object.entries(def.fields)) {
+    const value = values[field];
+    if (value === undefined) continue;
+    line[field] =
+      kind === 'hex' || kind === 'addr'
+        ? `0x${BigInt(value).toString(16)}`
+        : (value as number | string);
+  }
+  return JSON.stringify(line);
+}

@@ -1,0 +1,67 @@
+import type { EventRecord, FieldKind, FieldValue } from '../event.ts';
+
+/** Virtual time in the unit that reads best: `812 ns`, `12.3 us`, `4.56 ms`, `1.20 s`. */
+export function timeText(ns: number): string {
+  if (ns < 1000) return `${ns} ns`;
+  if (ns < 1_000_000) return `${threeDigits(ns / 1000)} us`;
+  if (ns < 1_000_000_000) return `${threeDigits(ns / 1_000_000)} ms`;
+  return `${threeDigits(ns / 1_000_000_000)} s`;
+}
+
+const threeDigits = (value: number): string =>
+  value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0);
+
+/** One field value as its declaration says it is shown. */
+export function valueText(kind: FieldKind, value: FieldValue): string {
+  if (kind === 'text') return String(value);
+  if (kind === 'int') return String(value);
+  return `0x${BigInt(value).toString(16)}`;
+}
+
+/** Fields that name the thing itself and so are shown without their key, right after the event. */
+const BARE = new Set([
+  'args',
+  'change',
+  'command',
+  'decoded',
+  'descriptor',
+  'name',
+  'operation',
+  'register',
+  'step',
+]);
+
+/** Fields told by the line's margin (the VM) or repeated from the cause. */
+const SILENT = new Set(['vm']);
+
+/** The event's name as a reader of the kernel knows it, and its values, ready to be wrapped. */
+export function eventWords(record: EventRecord, withVm: boolean): string[] {
+  const { def, values } = record;
+  const words = [def.name.slice(def.name.indexOf(':') + 1)];
+  for (const [field, kind] of Object.entries(def.fields)) {
+    const value = values[field];
+    if (value === undefined || value === '' || (SILENT.has(field) && !withVm)) continue;
+    const text = valueText(kind, value);
+    if (field === 'unit') {
+      if (text !== 'host') words.push(`(virtual unit of ${text})`);
+    } else if (BARE.has(field)) words.push(...text.split(' '));
+    else words.push(...`${field}=${text}`.split(' '));
+  }
+  return words;
+}
+
+/** Joins words into lines no wider than `width`, later lines indented by `hang`. */
+export function wrap(words: readonly string[], width: number, hang: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of words) {
+    if (line !== '' && line.trim() !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = ' '.repeat(hang) + word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== '') lines.push(line);
+  return lines;
+}

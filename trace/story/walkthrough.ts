@@ -1,0 +1,164 @@
+import type { EventRecord, Layer } from '../event.ts';
+import { eventWords, timeText, wrap } from './text.ts';
+
+/** A line of the walkthrough. `text` is ready to print; `layer` says how to colour its margin. */
+export type Line =
+  | { readonly kind: 'phase'; readonly number: number; readonly text: string }
+  | {
+      readonly kind: 'event';
+      readonly layer: Layer;
+      readonly margin: string;
+      readonly text: string;
+    }
+  | { readonly kind: 'more'; readonly text: string }
+  | { readonly kind: 'fold'; readonly text: string };
+
+export interface WalkthroughOptions {
+  /** Columns; default 100. */
+  readonly width?: number;
+  /** Name the VM on each line (several run). */
+  readonly withVm?: boolean;
+}
+
+const TIME_COLUMNS = 8;
+const LAYER_COLUMNS = 6;
+const MARGIN = TIME_COLUMNS + 1 + LAYER_COLUMNS + 1;
+const DEEPEST = 14;
+
+/** Depths are kept for this many of the latest events: causes are seldom older. */
+const DEPTHS = 1 << 20;
+
+/** How often an event of the same shape is told within a phase before it is only counted. */
+const TOLD = 1;
+
+/** Fields whose value makes two events of one name different things to tell. */
+const SHAPE_FIELDS = [
+  'name',
+  'register',
+  'what',
+  'change',
+  'table',
+  'level',
+  'type',
+  'operation',
+  'handler',
+  'command',
+  'by',
+  'unit',
+] as const;
+
+/**
+ * Tells a run as it happens: phases with their causal chains. Nothing in it is scripted: each line is
+ * an event, indented under the event that caused it. What repeats within a phase is told once and
+ * then counted.
+ */
+export class Walkthrough {
+  readonly #print: (line: Line) => void;
+  readonly #width: number;
+  readonly #withVm: boolean;
+  readonly #depths = new Uint8Array(DEPTHS);
+  /** How often each shape was told, by phase title, so that later processes' phases fold too. */
+  readonly #told = new Map<string, Map<string, number>>();
+  #folded = new Map<string, number>();
+  #toldNow = new Map<string, number>();
+  #phases = 0;
+
+  constructor(print: (line: Line) => void, options: WalkthroughOptions = {}) {
+    this.#print = print;
+    this.#width = options.width ?? 100;
+    this.#withVm = options.withVm ?? false;
+  }
+
+  /** Number of phases begun. */
+  get phases(): number {
+    return this.#phases;
+  }
+
+  add(record: EventRecord): void {
+    const phase = phaseOf(record);
+    if (phase !== undefined) this.#begin(phase.title, phase.who);
+    const depth =
+      record.cause === 0 ? 0 : Math.min(this.#depths[record.cause % DEPTHS]! + 1, DEEPEST);
+    this.#depths[record.seq % DEPTHS] = depth;
+    const shape = shapeOf(record);
+    const told = this.#toldNow.get(shape) ?? 0;
+    this.#toldNow.set(shape, told + 1);
+    if (told >= TOLD) {
+      const name = record.def.name.slice(record.def.name.indexOf(':') + 1);
+      this.#folded.set(name, (this.#folded.get(name) ?? 0) + 1);
+      return;
+    }
+    this.#tell(record, depth);
+  }
+
+  /** Closes the last phase: what was folded in it is counted out. */
+  end(): void {
+    if (this.#folded.size === 0) return;
+    const words = [...this.#folded].map(
+      ([name, count], i, all) => `${count}\u00d7${name}${i + 1 < all.length ? ',' : ''}`,
+    );
+    const lines = wrap(['more of the same:', ...words], this.#width - MARGIN, 2);
+    for (const text of lines) this.#print({ kind: 'fold', text: ' '.repeat(MARGIN) + text });
+    this.#folded = new Map();
+  }
+
+  #begin(title: string, who: string): void {
+    this.end();
+    this.#phases++;
+    const told = this.#told.get(title) ?? new Map<string, number>();
+    this.#told.set(title, told);
+    this.#toldNow = told;
+    this.#print({
+      kind: 'phase',
+      number: this.#phases,
+      text: this.#withVm && who !== '' ? `${title} (${who})` : title,
+    });
+  }
+
+  #tell(record: EventRecord, depth: number): void {
+    const { layer } = record.def;
+    const words = eventWords(record, this.#withVm);
+    const [first, ...rest] = wrap(words, this.#width - MARGIN - depth, 4);
+    const pad = ' '.repeat(depth);
+    this.#print({
+      kind: 'event',
+      layer,
+      margin: `${timeText(record.ns).padStart(TIME_COLUMNS)} ${layer.padEnd(LAYER_COLUMNS)} `,
+      text: pad + (first ?? ''),
+    });
+    for (const text of rest) this.#print({ kind: 'more', text: ' '.repeat(MARGIN) + pad + text });
+  }
+}
+
+function shapeOf(record: EventRecord): string {
+  let shape = record.def.name;
+  for (const field of SHAPE_FIELDS) {
+    const value = record.values[field];
+    if (value !== undefined) shape += `|${value}`;
+  }
+  const { descriptor } = record.values;
+  if (typeof descriptor === 'string') shape += `|${descriptor.split(' ', 1)[0] ?? ''}`;
+  return shape;
+}
+
+/** Events with which a phase begins: power-on, a machine, a guest, a program's step, the end. */
+function phaseOf(record: EventRecord): { title: string; who: string } | undefined {
+  const { values } = record;
+  const vm = String(values['vm'] ?? '');
+  switch (record.def.name) {
+    case 'engine:power_on':
+      return { title: 'The host boots', who: '' };
+    case 'vmm:start':
+      return { title: 'The VMM builds a machine around the assigned device', who: vm };
+    case 'guest:boot':
+      return { title: 'The guest boots: it finds its IOMMU and the device', who: vm };
+    case 'guest:program':
+      return { title: `Program: ${String(values['step'])}`, who: `${vm} process ${values['pid']}` };
+    case 'guest:power_off':
+      return { title: 'The guest powers off; the VMM takes the machine apart', who: vm };
+    case 'engine:settled':
+      return { title: 'What is left', who: '' };
+    default:
+      return undefined;
+  }
+}

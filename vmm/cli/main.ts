@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { Refusal } from './fail.ts';
+import { runCommand } from './run.ts';
+
+const USAGE_ERROR = 2;
+
+interface Package {
+  readonly version: string;
+}
+
+function program(): Command {
+  const { version } = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  ) as Package;
+  return new Command('vsva')
+    .description(
+      'Shared virtual addressing for virtual machines, end to end and without hardware: guest,\n' +
+        'VMM, iommufd, VT-d and a PASID-capable accelerator in one process.',
+    )
+    .version(version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({
+      outputError: (text, write) => write(`vsva: ${text.replace(/^error: /, '')}`),
+    })
+    .addCommand(runCommand());
+}
+
+/** Runs the command line and sets the exit code. One clear line on standard error says what failed. */
+async function main(): Promise<void> {
+  try {
+    await program().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
+    } else if (error instanceof Refusal) {
+      process.stderr.write(`vsva: ${error.message}\n`);
+      process.exitCode = error.exitCode;
+    } else {
+      throw error;
+    }
+  }
+}
+
+// A reader that goes away (`vsva run | head`) is no error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+await main();

@@ -1,0 +1,204 @@
+import { fileURLToPath } from 'node:url';
+import { Command, Option } from 'commander';
+import { jsonLine } from '../../trace/story/json-line.ts';
+import { Tally } from '../../trace/story/counts.ts';
+import { Walkthrough } from '../../trace/story/walkthrough.ts';
+import {
+  guestBytesNeeded,
+  hostBytesNeeded,
+  MAX_HOST_BYTES,
+  MAX_VMS,
+  World,
+} from '../scenario/world.ts';
+import { Refusal } from './fail.ts';
+import { LineFile, OutputFile, readInput } from './files.ts';
+import { Keys } from './keys.ts';
+import { memorySize, sizeText, wholeNumber } from './options.ts';
+import { printed } from './print.ts';
+import { Progress } from './progress.ts';
+import { makeReport, type Report, summaryLines } from './report.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../docs/sample.txt', import.meta.url));
+const MIB = 2 ** 20;
+
+/** Least guest memory that boots at all. */
+const LEAST_GUEST_BYTES = 32 * MIB;
+
+/** Clock events between two looks at the world outside (signals, the progress line). */
+const SLICE = 4096;
+
+interface RunOptions {
+  readonly out?: string;
+  readonly mem: number;
+  readonly vms: number;
+  readonly procs: number;
+  readonly seed: number;
+  readonly trace?: string;
+  readonly step?: boolean;
+  readonly quiet?: boolean;
+  readonly json?: boolean;
+}
+
+/** `vsva run [FILE]`: the main job on any file. */
+export function runCommand(): Command {
+  return new Command('run')
+    .description(
+      'Take FILE through the whole vSVA path: a guest process has the accelerator copy and check it\n' +
+        'under its own PASID. Prints the walkthrough: what the machine did, and what caused what.',
+    )
+    .argument('[FILE]', 'any file; - reads standard input; default: a sample')
+    .option(
+      '--out <OUT>',
+      'write the copy, as the guest process sees it (several: OUT.vm0.p0, ...)',
+    )
+    .addOption(
+      new Option('--mem <SIZE>', 'RAM of each guest')
+        .argParser(memorySize)
+        .default(256 * MIB, '256M'),
+    )
+    .option('--vms <N>', 'virtual machines, each with its own device', wholeNumber(1, MAX_VMS), 1)
+    .option('--procs <M>', 'processes in each, each with its own PASID', wholeNumber(1, 1000), 1)
+    .option('--seed <N>', 'seed of the one random generator', wholeNumber(0, 2 ** 32 - 1), 1)
+    .option('--trace <PATH>', 'keep every event: one JSON object a line')
+    .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
+    .addOption(new Option('--quiet', 'print the summary only').conflicts('json'))
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      '\nExit code: 0 when every copy was verified and nothing is left over, 1 when not, 2 when the' +
+        '\ncommand line cannot be followed. NO_COLOR is honoured.',
+    )
+    .action(run);
+}
+
+async function run(file: string | undefined, options: RunOptions): Promise<void> {
+  const path = file ?? SAMPLE;
+  const input = readInput(path);
+  checkMemory(input.length, options);
+  if (options.step === true && !Keys.available()) {
+    throw new Refusal(2, '--step waits for keys, and standard input is not a terminal');
+  }
+  const outputs = openOutputs(options);
+  try {
+    const report = await walk(path, input, options, outputs);
+    process.stdout.write(
+      options.json === true
+        ? `${JSON.stringify(report.json, undefined, 2)}\n`
+        : `${summaryLines(report).join('\n')}\n`,
+    );
+    if (!report.good) process.exitCode = 1;
+  } finally {
+    for (const output of outputs) output.abandon();
+  }
+}
+
+/** @throws Refusal naming what is needed and the option that gives it */
+function checkMemory(bytes: number, { mem, vms, procs }: RunOptions): void {
+  const needed = Math.max(guestBytesNeeded(bytes, procs), LEAST_GUEST_BYTES);
+  if (mem < needed) {
+    throw new Refusal(
+      2,
+      `${procs} guest process(es) with a file of ${bytes} bytes need ${sizeText(needed)} of guest` +
+        ` memory, but it has ${sizeText(mem)}: raise it with --mem ${needed / MIB}M`,
+    );
+  }
+  const host = hostBytesNeeded(vms, mem);
+  if (host > MAX_HOST_BYTES) {
+    throw new Refusal(
+      2,
+      `${vms} machine(s) of ${sizeText(mem)} need a host with ${sizeText(host)}, more than the` +
+        ` ${sizeText(MAX_HOST_BYTES)} it can have: lower --mem or --vms`,
+    );
+  }
+}
+
+/** One file for each guest process, in the order of `vm`, then process. */
+function openOutputs({ out, vms, procs }: RunOptions): OutputFile[] {
+  if (out === undefined) return [];
+  const names =
+    vms * procs === 1
+      ? [out]
+      : Array.from(
+          { length: vms * procs },
+          (_, i) => `${out}.vm${Math.floor(i / procs)}.p${i % procs}`,
+        );
+  const files: OutputFile[] = [];
+  try {
+    for (const name of names) files.push(new OutputFile(name));
+  } catch (error) {
+    for (const file of files) file.abandon();
+    throw error;
+  }
+  return files;
+}
+
+/** Runs the world to its end, telling of it as it goes. */
+async function walk(
+  path: string,
+  input: Uint8Array,
+  options: RunOptions,
+  outputs: readonly OutputFile[],
+): Promise<Report> {
+  const { mem, vms, procs, seed } = options;
+  const tally = new Tally();
+  const tells = options.quiet !== true && options.json !== true;
+  const story = new Walkthrough((line) => process.stdout.write(`${printed(line)}\n`), {
+    withVm: vms * procs > 1,
+  });
+  const recording = options.trace === undefined ? undefined : new LineFile(options.trace);
+  const progress = new Progress(2 * input.length * vms * procs);
+  const world = new World({
+    seed,
+    vms,
+    procs,
+    guestBytes: mem,
+    input,
+    listeners: [
+      (record) => {
+        tally.add(record);
+        progress.add(record);
+        recording?.write(jsonLine(record));
+        if (tells) story.add(record);
+      },
+    ],
+  });
+  const keys = options.step === true ? new Keys() : undefined;
+  let interrupted = false;
+  const interrupt = (): void => {
+    interrupted = true;
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  try {
+    let phases = 0;
+    for (let more = true; more; ) {
+      for (let i = 0; i < SLICE && more && story.phases === phases; i++) more = world.step();
+      if (story.phases !== phases) {
+        phases = story.phases;
+        if (keys !== undefined && more && (await keys.next()) === 'quit') interrupted = true;
+      }
+      progress.show();
+      await new Promise(setImmediate);
+      if (interrupted) throw new Refusal(1, interruptedText(world.ns, options.trace));
+    }
+    if (tells) story.end();
+    const report = makeReport({ path, input, options, tally, result: world.result() });
+    if (report.good) {
+      report.outputs.forEach((bytes, i) => {
+        outputs[i]?.commit(bytes);
+      });
+    }
+    return report;
+  } finally {
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+    progress.clear();
+    keys?.close();
+    recording?.close();
+  }
+}
+
+function interruptedText(ns: number, trace: string | undefined): string {
+  const kept = trace === undefined ? '' : `; the events so far are in ${trace}`;
+  return `interrupted at ${ns} ns of virtual time, nothing was written to --out${kept}`;
+}

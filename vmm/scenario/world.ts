@@ -1,0 +1,161 @@
+import { DsaDevice } from '../../devices/dsa/dsa.ts';
+import { bootGuest } from '../../guest/kernel.ts';
+import { bootKernel } from '../../host/kernel/boot.ts';
+import type { Kernel } from '../../host/kernel/kernel.ts';
+import { Machine } from '../../host/machine/machine.ts';
+import type { Task } from '../../host/syscall.ts';
+import { engine } from '../../trace/catalogue/engine.ts';
+import { host } from '../../trace/catalogue/host.ts';
+import type { Listener } from '../../trace/tracer.ts';
+import { runVmm, type VmmResult } from '../vmm.ts';
+
+const MIB = 2 ** 20;
+
+/** What the host needs beside its guests: kernel, tables, queues, the VMMs' own memory. */
+const HOST_BYTES = 64 * MIB;
+
+/** What each VMM takes of the host beside guest RAM: the file share's window, buffers, page tables. */
+const HOST_BYTES_PER_VM = 8 * MIB;
+
+/** Physical memory is one buffer, and the fastest one is at most this large. */
+export const MAX_HOST_BYTES = 8 * 1024 * MIB;
+
+/** One accelerator per VM, all on bus 0 beside the host bridge. */
+export const MAX_VMS = 31;
+
+/** What a guest kernel needs for itself: its image's place, tables, queues, stacks. */
+const GUEST_BYTES = 16 * MIB;
+
+export interface WorldOptions {
+  readonly seed: number;
+  /** 1..MAX_VMS, each with a device of its own. */
+  readonly vms: number;
+  /** Guest processes per VM, each with a PASID of its own. */
+  readonly procs: number;
+  /** RAM of each guest in bytes, a multiple of 4096. */
+  readonly guestBytes: number;
+  /** The file that each guest process copies. */
+  readonly input: Uint8Array;
+  readonly listeners: readonly Listener[];
+}
+
+export interface Leftovers {
+  readonly objects: number;
+  readonly pins: number;
+  readonly pasidEntries: number;
+  readonly fds: number;
+}
+
+export interface WorldResult {
+  readonly vms: readonly VmmResult[];
+  readonly leftovers: Leftovers;
+  /** Virtual time at the end. */
+  readonly ns: number;
+}
+
+/**
+ * RAM that a guest needs so that `procs` processes can each hold the file twice (source and
+ * destination), with the page tables for that. Bytes, rounded up to MiB.
+ */
+export function guestBytesNeeded(fileBytes: number, procs: number): number {
+  const pages = Math.ceil(fileBytes / 4096);
+  const tables = 2 * Math.ceil(pages / 512) + 16;
+  const perProcess = (2 * pages + tables) * 4096;
+  return Math.ceil((GUEST_BYTES + procs * perProcess) / MIB) * MIB;
+}
+
+/** Physical memory of a host that can hold these guests. */
+export function hostBytesNeeded(vms: number, guestBytes: number): number {
+  return HOST_BYTES + vms * (guestBytes + HOST_BYTES_PER_VM);
+}
+
+/** Everything from silicon to guest program, composed; time passes only as `step` is called. */
+export class World {
+  readonly #options: WorldOptions;
+  readonly #machine: Machine;
+  readonly #devices: DsaDevice[] = [];
+  readonly #results: VmmResult[] = [];
+  #kernel: Kernel | undefined;
+  #done = false;
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    const ramBytes = hostBytesNeeded(options.vms, options.guestBytes);
+    this.#machine = new Machine({
+      ramBytes,
+      seed: options.seed,
+      functions: Array.from({ length: options.vms }, () => (rid, world) => {
+        const device = new DsaDevice({ rid, ...world });
+        this.#devices.push(device);
+        return device;
+      }),
+    });
+    const { trace } = this.#machine;
+    for (const listener of options.listeners) trace.listen(listener);
+    trace.emit(engine.powerOn, { seed: options.seed, ramBytes, functions: options.vms });
+    this.#machine.scheduler.spawn('world', this.#main());
+  }
+
+  /** Virtual time in nanoseconds. */
+  get ns(): number {
+    return this.#machine.clock.now;
+  }
+
+  /** Lets the next thing happen. False: nothing is left to happen. Rethrows what a thread threw. */
+  step(): boolean {
+    const { clock, scheduler } = this.#machine;
+    const more = clock.step();
+    const failure = scheduler.failures[0];
+    if (failure !== undefined) throw failure.error;
+    return more;
+  }
+
+  /** What came of it, once `step` has returned false. */
+  result(): WorldResult {
+    if (!this.#done || this.#kernel === undefined) {
+      throw new Error('the world stopped before its programs ended: something waits for ever');
+    }
+    return { vms: this.#results, leftovers: this.#kernel.leftovers(), ns: this.ns };
+  }
+
+  *#main(): Task {
+    const { vms, procs } = this.#options;
+    const kernel = yield* bootKernel(this.#machine);
+    this.#kernel = kernel;
+    const processes = Array.from({ length: vms }, (_, n) => {
+      const process = kernel.createProcess(`vmm${n}`);
+      process.start(() => this.#vmm(process, n));
+      return process;
+    });
+    for (const process of processes) {
+      while (process.exitCode === null) yield process.exited;
+    }
+    this.#finish(vms * procs);
+  }
+
+  *#vmm(sys: Parameters<typeof runVmm>[0], n: number): Task {
+    const { guestBytes, procs, seed, input } = this.#options;
+    const { trace } = this.#machine;
+    const name = `vm${n}`;
+    this.#results[n] = yield* runVmm(sys, {
+      name,
+      ramBytes: guestBytes,
+      device: `/dev/vfio/devices/vfio${n}`,
+      commandLine: `name=${name} procs=${procs} seed=${seed} program=copy`,
+      input,
+      outputs: procs,
+      trace,
+      guest: (cpu) => bootGuest(cpu, trace),
+    });
+  }
+
+  #finish(processes: number): void {
+    const { trace, unit } = this.#machine;
+    trace.cause = 0;
+    trace.emit(engine.settled, { vms: this.#options.vms, processes });
+    unit.emitStats();
+    for (const device of this.#devices) device.emitStats();
+    if (this.#kernel !== undefined) trace.emit(host.leftovers, { ...this.#kernel.leftovers() });
+    this.#done = true;
+  }
+}
