@@ -56,7 +56,12 @@ export default defineConfig(
       // A name that begins with `_` is a parameter that this implementation ignores.
       '@typescript-eslint/no-unused-vars': [
         'error',
-        { argsIgnorePattern: '^_', destructuredArrayIgnorePattern: '^_' },
+        {
+          // `using span = trace.span(...)` is used by being disposed.
+          ignoreUsingDeclarations: true,
+          argsIgnorePattern: '^_',
+          destructuredArrayIgnorePattern: '^_',
+        },
       ],
       // A default branch that throws handles the rest of a union.
       '@typescript-eslint/switch-exhaustiveness-check': [

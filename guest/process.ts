@@ -12,7 +12,7 @@ import type { IommuSva } from './iommu/iommu-sva.ts';
 import { AddressSpace } from './mm/mm.ts';
 import { copyFromUser, copyToUser, retryFaults } from './mm/uaccess.ts';
 import type { ThreadContext } from './sched.ts';
-import { sleep, type Task, waitAtMost } from './task.ts';
+import { sleep, type Task } from './task.ts';
 import type { DeviceInfo, User } from './user/user.ts';
 
 /** What a process may reach of the kernel. */
@@ -176,8 +176,8 @@ export class Process implements User, ThreadContext {
     trace.emit(guest.pasidMsr, { vm, pid: this.pid, value: this.#pasidMsr });
   }
 
-  *waitForCompletion(ns: number): Task {
-    yield* waitAtMost(this.#services.idxd.completions, ns);
+  *waitForCompletion(): Task {
+    if (this.#file !== null) yield* this.#services.idxd.waitForCompletion(this.#file);
   }
 
   *sleep(ns: number): Task {

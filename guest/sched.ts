@@ -43,7 +43,7 @@ export class Thread<T = unknown> implements Waiter {
   }
 
   wakeUp(): void {
-    this.#ready(this as Thread);
+    this.#ready(this);
   }
 }
 
@@ -71,7 +71,7 @@ export class Scheduler {
     const thread = new Thread(name, task, context, this.#trace.cause, (woken) => {
       this.#wake(woken, true);
     });
-    this.#ready.push(thread as Thread);
+    this.#ready.push(thread);
     return thread;
   }
 

@@ -1,6 +1,6 @@
 import { buildMcfg, buildRsdp, buildXsdt } from '../devices/spec/acpi.ts';
-import { buildDmar, DmarFlag, ScopeType } from '../devices/spec/dmar.ts';
 import type { DeviceScope } from '../devices/spec/dmar.ts';
+import { buildDmar, DmarFlag, ScopeType } from '../devices/spec/dmar.ts';
 import { ridBus, ridDevice, ridFunction } from '../devices/spec/pci.ts';
 import { GUEST_ADDRESS_BITS, LAYOUT } from './layout.ts';
 

@@ -20,7 +20,8 @@ const TABLES = dsaCapabilities();
 export function dsaRegisterName(offset: number): string {
   for (const [name, start] of Object.entries(DsaReg)) {
     const inside = offset - start;
-    if (inside >= 0 && inside < (WIDE.get(start) ?? 8)) return inside === 0 ? name : plus(name, inside);
+    if (inside >= 0 && inside < (WIDE.get(start) ?? 8))
+      return inside === 0 ? name : plus(name, inside);
   }
   const { wqcfgOffset, wqcfgStride, wqCount, grpcfgOffset, groupCount } = TABLES;
   return (

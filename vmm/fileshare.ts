@@ -11,8 +11,8 @@ import {
 } from '../devices/spec/fileshare.ts';
 import { PciCommand, PciHeader } from '../devices/spec/pci.ts';
 import type { Task, UserMemory } from '../host/syscall.ts';
-import { BarWindows } from './bar-windows.ts';
 import type { BarAllocator } from './bar-windows.ts';
+import { BarWindows } from './bar-windows.ts';
 import type { MemoryMap, MmioHandler } from './memory-map.ts';
 import type { GuestPciFunction } from './pci-bus.ts';
 import { EmulatedConfig } from './pci-config.ts';
@@ -137,7 +137,12 @@ export class FileShare implements GuestPciFunction, MmioHandler {
     config.define(PciHeader.CLASS, 3, FILESHARE_CLASS);
     const enable = PciCommand.MEMORY | PciCommand.BUS_MASTER;
     config.define(PciHeader.COMMAND, 2, PciCommand.MEMORY, { writable: enable });
-    config.defineBar(BAR.REGISTERS, FILESHARE_REGISTERS_BYTES, 0, bars.take(FILESHARE_REGISTERS_BYTES));
+    config.defineBar(
+      BAR.REGISTERS,
+      FILESHARE_REGISTERS_BYTES,
+      0,
+      bars.take(FILESHARE_REGISTERS_BYTES),
+    );
     config.defineBar(BAR.WINDOW, FILESHARE_WINDOW_BYTES, 0, bars.take(FILESHARE_WINDOW_BYTES));
     const registers = { kind: 'trap', bytes: FILESHARE_REGISTERS_BYTES, handler: this } as const;
     const memory = { kind: 'memory', bytes: FILESHARE_WINDOW_BYTES, hva: window } as const;

@@ -1,5 +1,5 @@
-import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../host/uapi/poll.ts';
 import type { Syscalls, Task } from '../host/syscall.ts';
+import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../host/uapi/poll.ts';
 import { check } from './sys-error.ts';
 
 const SMALLEST = 64;

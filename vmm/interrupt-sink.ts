@@ -27,7 +27,8 @@ export class InterruptSink {
   message(what: () => string, address: number, data: number): void {
     const msi = decodeMsi(address, data);
     if (msi === undefined) return;
-    if (msi.deliveryMode !== DELIVERY_MODE.FIXED && msi.deliveryMode !== DELIVERY_MODE.LOWEST) return;
+    if (msi.deliveryMode !== DELIVERY_MODE.FIXED && msi.deliveryMode !== DELIVERY_MODE.LOWEST)
+      return;
     const { on } = this.#trace;
     const values = { vm: this.#name, vector: msi.vector, what: on ? what() : '' };
     using _span = this.#trace.span(ev.msi, values);

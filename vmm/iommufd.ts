@@ -1,7 +1,7 @@
+import type { Syscalls, Task } from '../host/syscall.ts';
 import * as uapi from '../host/uapi/iommufd.ts';
 import { O_RDWR } from '../host/uapi/poll.ts';
 import type { Fields, Struct, Values } from '../host/uapi/struct.ts';
-import type { Syscalls, Task } from '../host/syscall.ts';
 import type { Heap } from './heap.ts';
 import { check } from './sys-error.ts';
 

@@ -42,7 +42,9 @@ export class MemoryMap {
   add(range: Range): boolean {
     const end = range.start + range.bytes;
     if (range.bytes <= 0 || range.start < 0 || end > 2 ** 52) return false;
-    if (this.#ranges.some((other) => range.start < other.start + other.bytes && other.start < end)) {
+    if (
+      this.#ranges.some((other) => range.start < other.start + other.bytes && other.start < end)
+    ) {
       return false;
     }
     this.#ranges.push(range);

@@ -42,7 +42,8 @@ export class Msix {
 
   readTable(offset: number, size: number): bigint {
     let value = 0n;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(this.#table[offset + i] ?? 0);
+    for (let i = size - 1; i >= 0; i--)
+      value = (value << 8n) | BigInt(this.#table[offset + i] ?? 0);
     return value;
   }
 
@@ -105,7 +106,11 @@ export class Msix {
     this.#pending[vector] = 0;
     const low = this.#view.getUint32(at + MsixEntry.ADDRESS_LOW, true);
     const high = this.#view.getUint32(at + MsixEntry.ADDRESS_HIGH, true);
-    this.#options.deliver(vector, high * 2 ** 32 + low, this.#view.getUint32(at + MsixEntry.DATA, true));
+    this.#options.deliver(
+      vector,
+      high * 2 ** 32 + low,
+      this.#view.getUint32(at + MsixEntry.DATA, true),
+    );
   }
 
   #maskAll(): void {

@@ -1,5 +1,5 @@
-import { EFD_NONBLOCK, POLLIN, pollfd } from '../host/uapi/poll.ts';
 import type { Syscalls, Task } from '../host/syscall.ts';
+import { EFD_NONBLOCK, POLLIN, pollfd } from '../host/uapi/poll.ts';
 import type { Heap } from './heap.ts';
 import { check } from './sys-error.ts';
 

@@ -1,7 +1,7 @@
 import { Mmu, PF } from '../devices/cpu/mmu.ts';
 import { decodeIa32Pasid, IA32_PASID, ia32Pasid } from '../devices/spec/msr.ts';
-import { Segfault } from '../host/syscall.ts';
 import type { UserMemory } from '../host/syscall.ts';
+import { Segfault } from '../host/syscall.ts';
 import type { Tracer } from '../trace/tracer.ts';
 import type { VcpuPageFault } from './exit.ts';
 import { PendingInterrupts } from './interrupts.ts';

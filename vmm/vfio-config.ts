@@ -7,9 +7,9 @@ import {
   listExtCapabilities,
   MsixCap,
   PasidCap,
-  PcieCap,
   PciCap,
   PciExtCap,
+  PcieCap,
   PciHeader,
   PriCap,
 } from '../devices/spec/pci.ts';
@@ -83,7 +83,8 @@ export function overlayConfig(
 
 /** Follows a guest write of `value` (already in `config`) to the PRI control register. */
 export function settlePri(config: EmulatedConfig, pri: number, value: number): void {
-  if ((value & PRI_ENABLE_AND_RESET) === PriCap.CONTROL_RESET) config.set(pri + PriCap.CONTROL, 2, 0);
+  if ((value & PRI_ENABLE_AND_RESET) === PriCap.CONTROL_RESET)
+    config.set(pri + PriCap.CONTROL, 2, 0);
   const enabled = (config.get(pri + PriCap.CONTROL, 2) & PriCap.CONTROL_ENABLE) !== 0;
   const status = config.get(pri + PriCap.STATUS, 2) & ~PriCap.STATUS_STOPPED;
   config.set(pri + PriCap.STATUS, 2, enabled ? status : status | PriCap.STATUS_STOPPED);

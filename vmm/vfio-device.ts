@@ -1,7 +1,7 @@
+import type { Syscalls, Task } from '../host/syscall.ts';
 import { MAP_SHARED, O_RDWR, PROT_READ, PROT_WRITE } from '../host/uapi/poll.ts';
 import type { Fields, Struct, Values } from '../host/uapi/struct.ts';
 import * as uapi from '../host/uapi/vfio.ts';
-import type { Syscalls, Task } from '../host/syscall.ts';
 import type { Heap } from './heap.ts';
 import { ioctl } from './iommufd.ts';
 import { check } from './sys-error.ts';
@@ -155,7 +155,10 @@ export class VfioDevice {
   *mmap(region: Region): Task<number> {
     const prot = PROT_READ | PROT_WRITE;
     const { size, offset } = region;
-    return check('mmap vfio region', yield* this.#sys.mmap(size, prot, MAP_SHARED, this.fd, offset));
+    return check(
+      'mmap vfio region',
+      yield* this.#sys.mmap(size, prot, MAP_SHARED, this.fd, offset),
+    );
   }
 
   #call<F extends Fields>(

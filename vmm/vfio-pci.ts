@@ -1,3 +1,4 @@
+import { DsaPci } from '../devices/spec/dsa/registers.ts';
 import {
   BAR_COUNT,
   CONFIG_SPACE_BYTES,
@@ -7,29 +8,29 @@ import {
   PciHeader,
   PriCap,
 } from '../devices/spec/pci.ts';
-import { DsaPci } from '../devices/spec/dsa/registers.ts';
+import type { Syscalls, Task } from '../host/syscall.ts';
 import { EFD_NONBLOCK } from '../host/uapi/poll.ts';
 import {
   VFIO_PCI_CONFIG_REGION_INDEX,
   VFIO_PCI_MSIX_IRQ_INDEX,
   VFIO_REGION_INFO_FLAG_MMAP,
 } from '../host/uapi/vfio.ts';
-import type { Syscalls, Task } from '../host/syscall.ts';
-import { BarWindows } from './bar-windows.ts';
 import type { BarAllocator } from './bar-windows.ts';
-import { dsaRegisterName } from './dsa-names.ts';
+import { BarWindows } from './bar-windows.ts';
 import { allOnes } from './exit.ts';
 import type { Heap } from './heap.ts';
-import type { MemoryMap, MmioHandler } from './memory-map.ts';
+import type { MemoryMap } from './memory-map.ts';
 import { Msix } from './msix.ts';
 import type { GuestPciFunction } from './pci-bus.ts';
 import { EmulatedConfig } from './pci-config.ts';
-import { Event } from './threads.ts';
+import { SysError } from './sys-error.ts';
 import type { PollSource } from './threads.ts';
+import { Event } from './threads.ts';
+import type { Place } from './trapped-bar.ts';
+import { TrappedBar } from './trapped-bar.ts';
 import type { CapabilityOffsets, PasidOffer } from './vfio-config.ts';
 import { asksForReset, overlayConfig, resetConfig, settlePri } from './vfio-config.ts';
 import type { Region, VfioDevice } from './vfio-device.ts';
-import { SysError } from './sys-error.ts';
 
 export interface VfioPciOptions {
   readonly sys: Syscalls;
@@ -109,7 +110,8 @@ export class VfioPci implements GuestPciFunction {
       yield* this.#reset();
       return;
     }
-    const touches = (at: number, bytes: number): boolean => offset < at + bytes && at < offset + size;
+    const touches = (at: number, bytes: number): boolean =>
+      offset < at + bytes && at < offset + size;
     const isCommand = touches(PciHeader.COMMAND, 2);
     this.#config.write(offset, size, value);
     if (!this.#config.covers(offset, size)) {
@@ -142,7 +144,12 @@ export class VfioPci implements GuestPciFunction {
     for (const region of regions) {
       if (region.size === 0) continue;
       const flags = view.getUint8(PciHeader.BAR0 + 4 * region.index) & PciBar.MEMORY_FLAGS_MASK;
-      this.#config.defineBar(region.index, region.size, flags, this.#options.bars.take(region.size));
+      this.#config.defineBar(
+        region.index,
+        region.size,
+        flags,
+        this.#options.bars.take(region.size),
+      );
       const holdsTable = table.bar === region.index || pba.bar === region.index;
       if (!holdsTable && (region.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0) {
         yield* this.#mapBar(region);
@@ -173,7 +180,8 @@ export class VfioPci implements GuestPciFunction {
   *#createVectors(): Task {
     const vectors = yield* this.#device.irqCount(VFIO_PCI_MSIX_IRQ_INDEX);
     const { sys, heap } = this.#options;
-    for (let i = 0; i < vectors; i++) this.#events.push(yield* Event.create(sys, heap, EFD_NONBLOCK));
+    for (let i = 0; i < vectors; i++)
+      this.#events.push(yield* Event.create(sys, heap, EFD_NONBLOCK));
     this.#msix = this.#newMsix(vectors);
   }
 
@@ -220,70 +228,5 @@ export class VfioPci implements GuestPciFunction {
 
   #updateBars(): void {
     this.#windows.update(this.#decode, (bar) => this.#config.barAddress(bar));
-  }
-}
-
-/** A place in a BAR; `bar` -1: nowhere. */
-interface Place {
-  readonly bar: number;
-  readonly offset: number;
-}
-
-interface BarContents {
-  readonly table: Place;
-  readonly pba: Place;
-  readonly isDsa: boolean;
-}
-
-/** A BAR whose accesses go to the device one by one, but for the MSI-X structures in it. */
-class TrappedBar implements MmioHandler {
-  readonly #device: VfioDevice;
-  readonly #region: Region;
-  readonly #msix: Msix;
-  readonly #contents: BarContents;
-
-  constructor(device: VfioDevice, region: Region, msix: Msix, contents: BarContents) {
-    this.#device = device;
-    this.#region = region;
-    this.#msix = msix;
-    this.#contents = contents;
-  }
-
-  describe(offset: number): string {
-    const entry = this.#inTable(offset);
-    if (entry >= 0) return `MSI-X table+0x${entry.toString(16)}`;
-    if (this.#inPba(offset) >= 0) return 'MSI-X pending bits';
-    if (this.#contents.isDsa && this.#region.index === 0) return `DSA ${dsaRegisterName(offset)}`;
-    return `BAR${this.#region.index}+0x${offset.toString(16)}`;
-  }
-
-  *read(offset: number, size: number): Task<bigint> {
-    const entry = this.#inTable(offset);
-    if (entry >= 0) return this.#msix.readTable(entry, size);
-    const bits = this.#inPba(offset);
-    if (bits >= 0) return this.#msix.readPba(bits, size);
-    if (offset + size > this.#region.size) return allOnes(size);
-    return (yield* this.#device.read(this.#region, offset, size)) ?? allOnes(size);
-  }
-
-  *write(offset: number, size: number, value: bigint): Task {
-    const entry = this.#inTable(offset);
-    if (entry >= 0) this.#msix.writeTable(entry, size, value);
-    else if (this.#inPba(offset) < 0 && offset + size <= this.#region.size) {
-      yield* this.#device.write(this.#region, offset, size, value);
-    }
-  }
-
-  #inTable(offset: number): number {
-    return this.#inside(this.#contents.table, this.#msix.tableBytes, offset);
-  }
-
-  #inPba(offset: number): number {
-    return this.#inside(this.#contents.pba, this.#msix.pbaBytes, offset);
-  }
-
-  #inside(place: Place, bytes: number, offset: number): number {
-    const at = offset - place.offset;
-    return place.bar === this.#region.index && at >= 0 && at < bytes ? at : -1;
   }
 }

@@ -1,5 +1,5 @@
-import type { Tracer } from '../../trace/tracer.ts';
 import { device } from '../../trace/catalogue/device.ts';
+import type { Tracer } from '../../trace/tracer.ts';
 import type { AddressType, AtsReply, Fabric } from '../pci/fabric.ts';
 import { AT, CPL, NO_PASID } from '../pci/fabric.ts';
 import { type DeviceTlb, tlbContext } from './device-tlb.ts';
@@ -123,7 +123,6 @@ export class Translator {
   #request(client: Client, context: number, vpn: number, write: boolean): Reach {
     const reply = this.#reply;
     this.requests++;
-    reply.status = CPL.COMPLETER_ABORT;
     this.#fabric.translate(this.#rid, client.pasid, client.privileged, vpn, !write, reply);
     if (this.#trace.on) this.#traceRequest(client, vpn, write);
     if (reply.status !== CPL.SUCCESS) return Reach.REFUSED;

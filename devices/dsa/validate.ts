@@ -11,11 +11,11 @@ export interface Rules {
   /** OPCAP. */
   readonly opcap: bigint;
   /** PASID capability: privileged mode is enabled. */
-  readonly privilegedEnabled: boolean;
+  readonly privilegedEnabled: () => boolean;
   /** GENCFG: users may ask for completion interrupts. */
-  readonly userInterrupts: boolean;
+  readonly userInterrupts: () => boolean;
   /** Whether a descriptor of that PASID (or none) may raise the vector. */
-  interruptAllowed(handle: number, pasid: number): boolean;
+  readonly interruptAllowed: (handle: number, pasid: number) => boolean;
 }
 
 /**
@@ -32,11 +32,10 @@ export function validate(work: Work, rules: Rules): number {
   }
   if (work.reserved) return DsaStatus.RESERVED_NOT_ZERO;
   const { pasid, privileged } = work.client;
-  if (privileged && pasid >= 0 && !rules.privilegedEnabled) return DsaStatus.PRIVILEGE;
+  if (privileged && pasid >= 0 && !rules.privilegedEnabled()) return DsaStatus.PRIVILEGE;
   if (!hasRecordAligned(work)) return DsaStatus.COMPLETION_ALIGNMENT;
-  if (work.has(F.REQUEST_INTERRUPT)) {
-    const allowed = rules.interruptAllowed(work.descriptor.interruptHandle, pasid);
-    if (!allowed) return DsaStatus.INTERRUPT_HANDLE;
+  if (work.has(F.REQUEST_INTERRUPT) && !mayInterrupt(work, rules)) {
+    return DsaStatus.INTERRUPT_HANDLE;
   }
   if (opcode === Opcode.NOOP || opcode === Opcode.DRAIN) return 0;
   return opcode === Opcode.BATCH ? validateBatch(work) : validateData(work);
@@ -46,6 +45,15 @@ export function validate(work: Work, rules: Rules): number {
 export function hasRecordAligned(work: Work): boolean {
   if (!work.has(F.COMPLETION_VALID)) return true;
   return work.descriptor.completion % BigInt(COMPLETION_ALIGNMENT) === 0n;
+}
+
+/**
+ * Whether the descriptor's interrupt handle may be raised. Through an IMS portal handles name entries
+ * of interrupt message storage, and there are none.
+ */
+export function mayInterrupt(work: Work, rules: Rules): boolean {
+  const { ims, pasid } = work.client;
+  return !ims && rules.interruptAllowed(work.descriptor.interruptHandle, pasid);
 }
 
 function isSupported(work: Work, rules: Rules): boolean {
@@ -59,10 +67,11 @@ function invalidFlags(work: Work, rules: Rules): number {
   const { opcode, flags } = work.descriptor;
   let invalid = rejectedFlags(opcode, flags);
   if (work.batchIndex < 0) invalid |= flags & F.FENCE;
-  if (!work.has(F.COMPLETION_VALID)) invalid |= flags & (F.REQUEST_COMPLETION | F.REQUEST_INTERRUPT);
+  if (!work.has(F.COMPLETION_VALID))
+    invalid |= flags & (F.REQUEST_COMPLETION | F.REQUEST_INTERRUPT);
   if (work.client.config.blockOnFault === 0) invalid |= flags & F.BLOCK_ON_FAULT;
-  const mayInterrupt = work.client.supervisor || rules.userInterrupts;
-  if (!mayInterrupt) invalid |= flags & F.REQUEST_INTERRUPT;
+  const permitted = work.client.supervisor || rules.userInterrupts();
+  if (!permitted) invalid |= flags & F.REQUEST_INTERRUPT;
   return invalid;
 }
 

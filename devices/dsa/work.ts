@@ -11,11 +11,18 @@ export interface Client {
   readonly privileged: boolean;
   /** May name completion interrupts whatever GENCFG says about users. */
   readonly supervisor: boolean;
+  /** Submitted through a portal whose interrupt handles name interrupt message storage. */
+  readonly ims: boolean;
   readonly config: WqConfig;
 }
 
 /** The identity rules of dedicated and shared queues (DSA: PASID and privilege of a descriptor). */
-export function clientOf(wq: number, config: WqConfig, descriptor: Descriptor): Client {
+export function clientOf(
+  wq: number,
+  config: WqConfig,
+  descriptor: Descriptor,
+  ims: boolean,
+): Client {
   const withPasid = config.pasidEnable !== 0;
   if (config.dedicated !== 0 || !withPasid) {
     const privileged = config.privileged !== 0;
@@ -25,11 +32,12 @@ export function clientOf(wq: number, config: WqConfig, descriptor: Descriptor): 
       privileged,
       // Without a PASID there is no user to keep from interrupts: the submitter says what it is.
       supervisor: privileged || (!withPasid && descriptor.privileged),
+      ims,
       config,
     };
   }
   const { pasid, privileged } = descriptor;
-  return { wq, pasid, privileged, supervisor: privileged, config };
+  return { wq, pasid, privileged, supervisor: privileged, ims, config };
 }
 
 /** A descriptor on its way through the device, with what will be in its completion record. */

@@ -164,7 +164,8 @@ export class ConfigSpace {
     for (let i = 0; i < size; i++) this.#writeByte(offset + i, (value >>> (8 * i)) & 0xff);
     const next = touched.map((spec) => this.#get(spec.offset, spec.size));
     touched.forEach((spec, i) => {
-      if (spec.rule !== undefined) this.set(spec.offset, spec.size, spec.rule(next[i]!, before[i]!));
+      if (spec.rule !== undefined)
+        this.set(spec.offset, spec.size, spec.rule(next[i]!, before[i]!));
     });
     touched.forEach((spec, i) => spec.written?.(next[i]!, before[i]!));
   }

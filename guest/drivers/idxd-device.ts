@@ -1,4 +1,6 @@
 /** The accelerator's registers and commands (drivers/dma/idxd/device.c). */
+import { statusName } from '../../devices/spec/dsa/completion.ts';
+import { opcodeName } from '../../devices/spec/dsa/opcodes.ts';
 import {
   CmdReg,
   CmdstsReg,
@@ -8,6 +10,7 @@ import {
   DsaReg,
   Gensts,
   Intcause,
+  Swerr0,
 } from '../../devices/spec/dsa/registers.ts';
 import { guest } from '../../trace/catalogue/guest.ts';
 import type { Core } from '../core.ts';
@@ -22,11 +25,11 @@ export class IdxdDevice {
   readonly core: Core;
   /** Guest physical address of BAR0. */
   readonly registers: number;
-  /** Woken when the device reports an error that no completion record could carry. */
-  readonly softwareError = new WaitQueue();
   readonly #commandDone = new WaitQueue();
   readonly #interrupted = new WaitQueue();
   readonly #lock = new Mutex();
+  /** The last error of each PASID that no completion record could carry. */
+  readonly #softwareErrors = new Map<number, string>();
   #pending = false;
   #commandCompleted = false;
 
@@ -57,18 +60,29 @@ export class IdxdDevice {
     this.#interrupted.wake();
   };
 
-  startMiscThread(): void {
-    this.core.sched.spawn('irq/idxd-misc', this.#misc());
+  /** `errorSeen` is woken when a software error was recorded. */
+  startMiscThread(errorSeen: WaitQueue): void {
+    this.core.sched.spawn('irq/idxd-misc', this.#misc(errorSeen));
   }
 
-  *#misc(): Task {
+  /** What the device reported about descriptors of `pasid` in SWERR, once; undefined for nothing. */
+  takeSoftwareError(pasid: number): string | undefined {
+    const error = this.#softwareErrors.get(pasid);
+    this.#softwareErrors.delete(pasid);
+    return error;
+  }
+
+  *#misc(errorSeen: WaitQueue): Task {
     while (true) {
       while (!this.#pending) yield* waitOn(this.#interrupted);
       this.#pending = false;
       const cause = yield* this.read32(DsaReg.INTCAUSE);
       if (cause === 0) continue;
       yield* this.write32(DsaReg.INTCAUSE, cause);
-      if ((cause & Intcause.SOFTWARE_ERROR) !== 0) yield* this.#clearSoftwareError();
+      if ((cause & Intcause.SOFTWARE_ERROR) !== 0) {
+        yield* this.#takeSwerr();
+        errorSeen.wake();
+      }
       if ((cause & Intcause.COMMAND) !== 0) {
         this.#commandCompleted = true;
         this.#commandDone.wake();
@@ -76,11 +90,14 @@ export class IdxdDevice {
     }
   }
 
-  *#clearSoftwareError(): Task {
+  *#takeSwerr(): Task {
     const words: bigint[] = [];
     for (let i = 0; i < 4; i++) words.push(yield* this.read64(DsaReg.SWERR + 8 * i));
     yield* this.write64(DsaReg.SWERR, words[0]! & 3n);
-    this.softwareError.wake();
+    const swerr = Swerr0.decode(words[0]!);
+    if (swerr.valid === 0) return;
+    const what = `${statusName(swerr.error)} at 0x${words[2]!.toString(16)}`;
+    this.#softwareErrors.set(swerr.pasid, `${what} of ${opcodeName(swerr.operation)}`);
   }
 
   /**

@@ -34,7 +34,7 @@ import type { SvaHandle } from '../iommu/iommu-sva.ts';
 import type { IommuDevice } from '../iommu/unit.ts';
 import type { AddressSpace } from '../mm/mm.ts';
 import type { PciFunction } from '../pci.ts';
-import { type Task, WaitQueue } from '../task.ts';
+import { type Task, WaitQueue, waitOn } from '../task.ts';
 import { IdxdDevice } from './idxd-device.ts';
 
 /** The one work queue, shared, and its share of the device's entries. */
@@ -69,8 +69,7 @@ interface Tables {
 
 export class Idxd {
   readonly attributes: WqAttributes;
-  /** Woken by the completion interrupt. */
-  readonly completions: WaitQueue;
+  readonly #completions: WaitQueue;
   readonly #device: IdxdDevice;
   readonly #iommu: IntelIommu;
   readonly #iommuDevice: IommuDevice;
@@ -87,7 +86,7 @@ export class Idxd {
     this.#iommuDevice = iommuDevice;
     this.#portal = wq.portal;
     this.attributes = wq.attributes;
-    this.completions = wq.completions;
+    this.#completions = wq.completions;
   }
 
   /**
@@ -146,9 +145,14 @@ export class Idxd {
     yield* this.#device.command(DsaCommand.DISABLE_DEVICE, 0, true, off);
   }
 
-  /** Woken when an error could not be reported in a completion record. */
-  get softwareError(): WaitQueue {
-    return this.#device.softwareError;
+  /**
+   * Sleeps until the next completion interrupt of the work queue, whosever it is. Throws GuestError
+   * EIO when the device has an error of this process that no completion record could carry.
+   */
+  *waitForCompletion(file: WqFile): Task {
+    yield* waitOn(this.#completions);
+    const error = this.#device.takeSoftwareError(file.sva.domain.pasid);
+    if (error !== undefined) throw new GuestError('EIO', `the accelerator reports ${error}`);
   }
 }
 
@@ -202,7 +206,7 @@ function* setUpInterrupts(
     completions.wake();
   });
   yield* pci.enableMsix([misc, completion]);
-  device.startMiscThread();
+  device.startMiscThread(completions);
   const both = Genctrl.encode({ softwareErrorInterrupt: 1, haltInterrupt: 1 });
   yield* device.write32(DsaReg.GENCTRL, (yield* device.read32(DsaReg.GENCTRL)) | both);
 }

@@ -18,13 +18,17 @@ import type { DeviceInfo, User } from './user.ts';
 /** Descriptors a program keeps in flight. */
 const IN_FLIGHT = 8;
 
-/** How long to sleep between looks at a record: polling, or with an interrupt that ends the sleep. */
+/** How long to sleep between looks at a record that has no interrupt, and before a retry. */
 const POLL_NS = { first: 500, max: 20_000 } as const;
-const INTERRUPT_NS = { first: 20_000, max: 1_000_000 } as const;
-const RETRY_NS = { first: 500, max: 20_000 } as const;
 
-/** Sleeps until a completion counts as lost: with the longest of them at least 10 s. */
+/** Sleeps until a completion counts as lost: 12 s of the longest, or so many interrupts. */
 const MAX_SLEEPS = 600_000;
+
+/** How the device says that a user program may not ask for a completion interrupt. */
+const REFUSED_INTERRUPT: ReadonlySet<number> = new Set([
+  DsaStatus.INVALID_FLAGS,
+  DsaStatus.INTERRUPT_HANDLE,
+]);
 
 /** A descriptor on its way. */
 interface Pending {
@@ -59,13 +63,14 @@ export class DsaClient {
 
   /**
    * Shows that the device answers, and finds out whether it grants completion interrupts to user
-   * programs (status 0x19 if not). GuestError EIO.
+   * programs (status 0x11 or 0x19 if not). GuestError EIO.
    */
   *hello(): Task {
     const pending = yield* this.#submit({ opcode: Opcode.NOOP });
-    const record = yield* this.#wait(pending);
+    // A refused interrupt is not raised: until the answer is known, its record is polled.
+    const record = yield* this.#wait(pending, false);
     if (record.status === DsaStatus.SUCCESS) return;
-    if (record.status !== DsaStatus.INTERRUPT_HANDLE) this.#fail(pending.init, record);
+    if (!REFUSED_INTERRUPT.has(record.status)) this.#fail(pending.init, record);
     this.#interrupts = false;
     yield* this.#run({ opcode: Opcode.NOOP });
   }
@@ -120,7 +125,7 @@ export class DsaClient {
   }
 
   *#finish(pending: Pending): Task<Completion> {
-    const record = yield* this.#wait(pending);
+    const record = yield* this.#wait(pending, this.#interrupts);
     if (record.status !== DsaStatus.SUCCESS) this.#fail(pending.init, record);
     return record;
   }
@@ -139,7 +144,7 @@ export class DsaClient {
       (this.#interrupts ? DescriptorFlag.REQUEST_INTERRUPT : 0);
     const interruptHandle = this.#interrupts ? this.#device.interruptHandle : 0;
     const bytes = encodeDescriptor({ ...init, flags, interruptHandle, completion: BigInt(record) });
-    const backoff = new Backoff(RETRY_NS.first, RETRY_NS.max);
+    const backoff = new Backoff(POLL_NS.first, POLL_NS.max);
     for (let tries = 0; tries < MAX_SLEEPS; tries++) {
       if (this.#user.enqcmd(this.#nextPortal(), bytes)) return { slot, init };
       yield* this.#user.sleep(backoff.next());
@@ -154,16 +159,15 @@ export class DsaClient {
     return at;
   }
 
-  *#wait(pending: Pending): Task<Completion> {
+  *#wait(pending: Pending, interrupts: boolean): Task<Completion> {
     const bytes = new Uint8Array(COMPLETION_BYTES);
     const at = this.#records + pending.slot * COMPLETION_BYTES;
-    const { first, max } = this.#interrupts ? INTERRUPT_NS : POLL_NS;
-    const backoff = new Backoff(first, max);
+    const backoff = new Backoff(POLL_NS.first, POLL_NS.max);
     for (let sleeps = 0; sleeps < MAX_SLEEPS; sleeps++) {
       this.#user.load(at, bytes);
       const record = decodeCompletion(bytes);
       if (record.status !== DsaStatus.NOT_WRITTEN) return this.#seen(pending.init, record);
-      if (this.#interrupts) yield* this.#user.waitForCompletion(backoff.next());
+      if (interrupts) yield* this.#user.waitForCompletion();
       else yield* this.#user.sleep(backoff.next());
     }
     throw new GuestError('ETIMEDOUT', `${opcodeName(pending.init.opcode)}: no completion`);

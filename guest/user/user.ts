@@ -45,7 +45,10 @@ export interface User {
   moveRoot(): Task;
   openDevice(): Task<DeviceInfo>;
   closeDevice(): Task;
-  /** Sleeps until some completion interrupt, at most `ns` nanoseconds. */
-  waitForCompletion(ns: number): Task;
+  /**
+   * Sleeps until the next completion interrupt; look at the record before. EIO when the device
+   * reported that it could not write a record of this process.
+   */
+  waitForCompletion(): Task;
   sleep(ns: number): Task;
 }

@@ -5,16 +5,16 @@ import {
   ecamAddress,
   findCapability,
   findExtCapability,
+  rid as makeRid,
   PasidCap,
   PciBar,
   PciCap,
   PciCommand,
-  PcieCap,
   PciExtCap,
+  PcieCap,
   PciHeader,
   PciHeaderType,
   PriCap,
-  rid as makeRid,
   ridToSysfsName,
 } from '../../devices/spec/pci.ts';
 import type { Task } from '../syscall.ts';

@@ -14,9 +14,7 @@ export class Undo {
   readonly #steps: (() => unknown)[] = [];
 
   /** Adds a step: one that returns a Task, which is carried out, or a plain function. */
-  defer(step: () => Task): void;
-  defer(step: () => void): void;
-  defer(step: () => unknown): void {
+  defer(step: (() => Task) | (() => void)): void {
     this.#steps.push(step);
   }
 

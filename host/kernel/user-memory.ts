@@ -1,3 +1,4 @@
+import { copyBytes } from '../machine/bytes.ts';
 import type { Ram } from '../machine/ram.ts';
 import { Segfault, type UserMemory } from '../syscall.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -29,7 +30,7 @@ export class CpuMemory implements UserMemory {
       if (place.device) {
         this.#readDevice(place.physical, into.subarray(at, at + run));
       } else {
-        into.set(this.#ram.bytes.subarray(place.physical, place.physical + run), at);
+        copyBytes(into, at, this.#ram.bytes, place.physical, run);
       }
       at += run;
     }
@@ -39,9 +40,8 @@ export class CpuMemory implements UserMemory {
     const { place } = this.#space;
     for (let at = 0; at < from.length; ) {
       const run = this.#locate(address + at, from.length - at, true);
-      const part = run === from.length ? from : from.subarray(at, at + run);
-      if (place.device) this.#writeDevice(place.physical, part);
-      else this.#ram.bytes.set(part, place.physical);
+      if (place.device) this.#writeDevice(place.physical, from.subarray(at, at + run));
+      else copyBytes(this.#ram.bytes, place.physical, from, at, run);
       at += run;
     }
   }

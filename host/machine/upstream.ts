@@ -1,15 +1,16 @@
 import {
-  AT,
   type AddressType,
+  AT,
   type AtsReply,
-  CPL,
   type CompletionStatus,
+  CPL,
   type Fabric,
   NO_PASID,
   type PciFunction,
 } from '../../devices/pci/fabric.ts';
 import { INTERRUPT_WINDOW_PAGES } from '../../devices/spec/msi.ts';
 import { PciCommand, PciHeader } from '../../devices/spec/pci.ts';
+import { copyBytes } from './bytes.ts';
 import type { InterruptController } from './interrupts.ts';
 import type { Ram } from './ram.ts';
 import type { RemappingUnit } from './remapping-unit.ts';
@@ -91,8 +92,7 @@ export class Upstream implements Fabric {
   ): CompletionStatus {
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, false);
     if (status !== CPL.SUCCESS) return status;
-    const bytes = this.#ram.bytes;
-    into.set(bytes.subarray(this.#address, this.#address + length), at);
+    copyBytes(into, at, this.#ram.bytes, this.#address, length);
     return CPL.SUCCESS;
   }
 
@@ -112,7 +112,7 @@ export class Upstream implements Fabric {
     }
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, true);
     if (status !== CPL.SUCCESS) return status;
-    this.#ram.bytes.set(from.subarray(at, at + length), this.#address);
+    copyBytes(this.#ram.bytes, this.#address, from, at, length);
     return CPL.SUCCESS;
   }
 

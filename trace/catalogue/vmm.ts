@@ -80,6 +80,13 @@ export const vmm = {
     'an interrupt is injected into the guest',
     'arch/x86/kvm: kvm_msi_set_irq',
   ),
+  refused: event(
+    'vmm',
+    'vmm:error_report',
+    { vm: 'text', what: 'text', error: 'text' },
+    "a system call on the guest's behalf failed; what was there before stays",
+    'QEMU util/error-report.c: error_report',
+  ),
   stop: event(
     'vmm',
     'vmm:stop',

@@ -36,7 +36,7 @@ export class Tally {
     vmExits: 0,
     ioctls: 0,
   };
-  /** PASIDs bound, as `vm0:1`, in the order of their binds. */
+  /** Who bound which PASID, in the order of the binds. */
   readonly pasids: { vm: string; pid: number; pasid: number }[] = [];
   /** Events by name. */
   readonly events = new Map<string, number>();

@@ -1,8 +1,8 @@
 import type { EventRecord } from '../event.ts';
 
 /**
- * An event as one line of JSON: `seq`, `ns`, `cause`, `layer`, `name`, then its fields. Values shown
- * in hexadecimal are strings (`"0x1f"`), so that 64 bits survive every reader.
+ * An event as one line of JSON: `seq`, `ns`, `cause`, `layer`, `event` (its name), then its fields.
+ * Values shown in hexadecimal are strings (`"0x1f"`), so that 64 bits survive every reader.
  */
 export function jsonLine(record: EventRecord): string {
   const { seq, ns, cause, def, values } = record;
@@ -11,7 +11,7 @@ export function jsonLine(record: EventRecord): string {
     ns,
     cause,
     layer: def.layer,
-    name: def.name,
+    event: def.name,
   };
   for (const [field, kind] of Object.entries(def.fields)) {
     const value = values[field];

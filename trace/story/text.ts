@@ -44,18 +44,23 @@ export function eventWords(record: EventRecord, withVm: boolean): string[] {
     const text = valueText(kind, value);
     if (field === 'unit') {
       if (text !== 'host') words.push(`(virtual unit of ${text})`);
-    } else if (BARE.has(field)) words.push(...text.split(' '));
-    else words.push(...`${field}=${text}`.split(' '));
+    } else if (BARE.has(field)) words.push(...split(text));
+    else words.push(...split(`${field}=${text}`));
   }
   return words;
 }
 
-/** Joins words into lines no wider than `width`, later lines indented by `hang`. */
+const split = (text: string): string[] => text.split(/\s+/).filter((word) => word !== '');
+
+/**
+ * Joins words into lines no wider than `width`, later lines indented by `hang`. A word that is too
+ * long for a line has a line of its own, whole, so that it can be copied and searched for.
+ */
 export function wrap(words: readonly string[], width: number, hang: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of words) {
-    if (line !== '' && line.trim() !== '' && line.length + 1 + word.length > width) {
+    if (line !== '' && line.length + 1 + word.length > width) {
       lines.push(line);
       line = ' '.repeat(hang) + word;
     } else {

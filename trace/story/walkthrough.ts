@@ -1,7 +1,10 @@
 import type { EventRecord, Layer } from '../event.ts';
 import { eventWords, timeText, wrap } from './text.ts';
 
-/** A line of the walkthrough. `text` is ready to print; `layer` says how to colour its margin. */
+/**
+ * A line of the walkthrough. `text` is ready to print; `layer` says how to colour its margin. A
+ * phase is printed as `<number>. <text>`.
+ */
 export type Line =
   | { readonly kind: 'phase'; readonly number: number; readonly text: string }
   | {
@@ -31,7 +34,10 @@ const DEPTHS = 1 << 20;
 /** How often an event of the same shape is told within a phase before it is only counted. */
 const TOLD = 1;
 
-/** Fields whose value makes two events of one name different things to tell. */
+/**
+ * Fields whose value makes two events of one name different things to tell; the last five are how
+ * it turned out, so that a refusal is never folded into the successes before it.
+ */
 const SHAPE_FIELDS = [
   'name',
   'register',
@@ -45,6 +51,11 @@ const SHAPE_FIELDS = [
   'command',
   'by',
   'unit',
+  'reason',
+  'status',
+  'answer',
+  'outcome',
+  'code',
 ] as const;
 
 /**
@@ -108,11 +119,11 @@ export class Walkthrough {
     const told = this.#told.get(title) ?? new Map<string, number>();
     this.#told.set(title, told);
     this.#toldNow = told;
-    this.#print({
-      kind: 'phase',
-      number: this.#phases,
-      text: this.#withVm && who !== '' ? `${title} (${who})` : title,
-    });
+    const text = this.#withVm && who !== '' ? `${title} (${who})` : title;
+    const indent = `${this.#phases}. `.length;
+    const [first, ...rest] = wrap(text.split(/\s+/), this.#width - indent, 0);
+    this.#print({ kind: 'phase', number: this.#phases, text: first ?? '' });
+    for (const more of rest) this.#print({ kind: 'more', text: ' '.repeat(indent) + more });
   }
 
   #tell(record: EventRecord, depth: number): void {

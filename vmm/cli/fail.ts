@@ -9,6 +9,9 @@ export class Refusal extends Error {
   }
 }
 
+/** Text that may hold anything (a path) as one line that does nothing to a terminal. */
+export const oneLine = (text: string): string => text.trim().replace(/\p{Cc}+/gu, ' ');
+
 /** The reason of a failed file operation, in words. */
 export function whyNot(error: unknown): string {
   const code = (error as { code?: unknown }).code;
@@ -22,6 +25,8 @@ export function whyNot(error: unknown): string {
       return 'it is a directory';
     case 'ENOTDIR':
       return 'a part of the path is not a directory';
+    case 'ENAMETOOLONG':
+      return 'the name is too long';
     case 'EROFS':
       return 'the file system is read-only';
     case 'ENOSPC':

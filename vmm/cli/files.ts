@@ -1,14 +1,19 @@
+import { randomBytes } from 'node:crypto';
 import {
+  accessSync,
   closeSync,
-  fstatSync,
+  constants,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Refusal, whyNot } from './fail.ts';
 
 /**
@@ -23,27 +28,53 @@ export function readInput(path: string): Uint8Array {
   }
 }
 
+/** Whether writing one path would overwrite the other. Devices and pipes lose nothing by it. */
+export function sameFile(a: string, b: string): boolean {
+  const [x, y] = [statOf(a), statOf(b)];
+  if (x === undefined || y === undefined) return resolve(a) === resolve(b);
+  return x.isFile() && x.dev === y.dev && x.ino === y.ino;
+}
+
+/** undefined: there is nothing, or nothing that can be looked at. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What must not outlive the process, however it ends. */
+const temporaries = new Set<string>();
+process.once('exit', () => {
+  for (const path of temporaries) rmSync(path, { force: true });
+});
+
 /**
  * A file that will be written at the end: opened at once, so that a path that cannot be written is
  * refused before the run, and put in its place only when whole, so that nothing old is lost.
  */
 export class OutputFile {
   readonly path: string;
+  /** The file itself, behind symbolic links. */
+  readonly #target: string;
+  /** Empty: a device or pipe, written in place. */
   readonly #temporary: string;
 
   /** @throws Refusal when the path cannot be written */
   constructor(path: string) {
     this.path = path;
     try {
-      if (isSpecial(path)) {
-        this.#temporary = '';
-        closeSync(openSync(path, 'a'));
-        return;
-      }
-      this.#temporary = `${path}.${process.pid}.partial`;
-      closeSync(openSync(this.#temporary, 'wx'));
+      const old = statSync(path, { throwIfNoEntry: false });
+      this.#target = old === undefined ? path : realpathSync(path);
+      this.#temporary = old === undefined || old.isFile() ? temporaryBeside(this.#target) : '';
+      if (old?.isDirectory() === true) throw withCode('EISDIR');
+      if (old !== undefined) accessSync(path, constants.W_OK);
+      if (this.#temporary === '') return;
+      closeSync(openSync(this.#temporary, 'wx', old?.mode ?? 0o666));
+      temporaries.add(this.#temporary);
     } catch (error) {
-      throw new Refusal(1, `cannot write ${path}: ${whyNot(error)}`);
+      throw new Refusal(1, `cannot write ${path || "''"}: ${whyNot(error)}`);
     }
   }
 
@@ -51,11 +82,12 @@ export class OutputFile {
   commit(bytes: Uint8Array): void {
     try {
       if (this.#temporary === '') {
-        writeFileSync(this.path, bytes);
+        writeFileSync(this.#target, bytes);
         return;
       }
       writeFileSync(this.#temporary, bytes);
-      renameSync(this.#temporary, this.path);
+      renameSync(this.#temporary, this.#target);
+      temporaries.delete(this.#temporary);
     } catch (error) {
       this.abandon();
       throw new Refusal(1, `cannot write ${this.path}: ${whyNot(error)}`);
@@ -64,57 +96,60 @@ export class OutputFile {
 
   /** Leaves what was at the path as it was. */
   abandon(): void {
-    if (this.#temporary !== '') rmSync(this.#temporary, { force: true });
+    if (!temporaries.delete(this.#temporary)) return;
+    rmSync(this.#temporary, { force: true });
   }
 }
 
-/** Devices and pipes are written in place; a directory is refused. */
-function isSpecial(path: string): boolean {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isDirectory() === true) throw Object.assign(new Error(), { code: 'EISDIR' });
-  return stat !== undefined && !stat.isFile();
+/** A name in the same folder: only there does a rename replace the file in one step. */
+function temporaryBeside(path: string): string {
+  if (basename(path) === '' || path.endsWith('/')) throw withCode('ENOENT');
+  return join(dirname(path), `.vsva-${randomBytes(6).toString('hex')}.partial`);
 }
 
-const FLUSH_AT = 1 << 16;
+const withCode = (code: string): Error => Object.assign(new Error(code), { code });
 
-/** Appends lines to a file through a buffer; `close` writes what is left. */
+/**
+ * Lines that go to a file. `write` only keeps them, so that it never fails in the midst of the
+ * model; `flush` and `close` write what is kept.
+ */
 export class LineFile {
   readonly path: string;
   readonly #fd: number;
   #lines: string[] = [];
-  #length = 0;
 
   /** @throws Refusal when the path cannot be written */
   constructor(path: string) {
     this.path = path;
     try {
       this.#fd = openSync(path, 'w');
-      fstatSync(this.#fd);
     } catch (error) {
-      throw new Refusal(1, `cannot write ${path}: ${whyNot(error)}`);
+      throw new Refusal(1, `cannot write ${path || "''"}: ${whyNot(error)}`);
     }
   }
 
   write(line: string): void {
     this.#lines.push(line);
-    this.#length += line.length;
-    if (this.#length >= FLUSH_AT) this.#flush();
   }
 
-  close(): void {
-    this.#flush();
-    closeSync(this.#fd);
-  }
-
-  #flush(): void {
+  /** @throws Refusal when the disk refuses */
+  flush(): void {
     if (this.#lines.length === 0) return;
     const bytes = Buffer.from(`${this.#lines.join('\n')}\n`);
     this.#lines = [];
-    this.#length = 0;
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
     } catch (error) {
       throw new Refusal(1, `cannot write ${this.path}: ${whyNot(error)}`);
+    }
+  }
+
+  /** @throws Refusal when the disk refuses */
+  close(): void {
+    try {
+      this.flush();
+    } finally {
+      closeSync(this.#fd);
     }
   }
 }

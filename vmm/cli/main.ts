@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { Refusal } from './fail.ts';
+import { oneLine, Refusal, whyNot } from './fail.ts';
 import { runCommand } from './run.ts';
 
 const USAGE_ERROR = 2;
@@ -13,7 +13,7 @@ function program(): Command {
   const { version } = JSON.parse(
     readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
   ) as Package;
-  return new Command('vsva')
+  const cli = new Command('vsva')
     .description(
       'Shared virtual addressing for virtual machines, end to end and without hardware: guest,\n' +
         'VMM, iommufd, VT-d and a PASID-capable accelerator in one process.',
@@ -23,9 +23,12 @@ function program(): Command {
     .helpCommand(false)
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) => write(`vsva: ${text.replace(/^error: /, '')}`),
-    })
-    .addCommand(runCommand());
+      outputError: (text, write) => {
+        write(`vsva: ${oneLine(text.replace(/^error: /, ''))}\n`);
+      },
+    });
+  // A command that is added, not made, by the parent has its settings only when told so.
+  return cli.addCommand(runCommand().copyInheritedSettings(cli));
 }
 
 /** Runs the command line and sets the exit code. One clear line on standard error says what failed. */
@@ -36,7 +39,7 @@ async function main(): Promise<void> {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
     } else if (error instanceof Refusal) {
-      process.stderr.write(`vsva: ${error.message}\n`);
+      process.stderr.write(`vsva: ${oneLine(error.message)}\n`);
       process.exitCode = error.exitCode;
     } else {
       throw error;
@@ -44,10 +47,14 @@ async function main(): Promise<void> {
   }
 }
 
-// A reader that goes away (`vsva run | head`) is no error of ours.
+// A reader that goes away (`vsva run | head`) ends the run quietly; the exit code claims no more than
+// is known by then.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') {
+    process.stderr.write(`vsva: cannot write standard output: ${whyNot(error)}\n`);
+    process.exit(1);
+  }
+  process.exit(process.exitCode ?? 1);
 });
 
 await main();

@@ -20,7 +20,7 @@ const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 *
 
 /** A memory size: a whole number of MiB, or with a unit: 262144K, 256M, 1G. Bytes, whole pages. */
 export function memorySize(text: string): number {
-  const match = /^(\d+)([KMG])?(?:i?B)?$/i.exec(text);
+  const match = /^(\d+)(?:([KMG])(?:i?B)?)?$/i.exec(text);
   const unit = UNITS[(match?.[2] ?? 'M').toUpperCase()];
   if (match === null || unit === undefined) return refuse('Write it like 256M or 1G.');
   const bytes = Number(match[1]) * unit;

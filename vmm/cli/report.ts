@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Counts, Tally } from '../../trace/story/counts.ts';
-import { timeText } from '../../trace/story/text.ts';
+import { timeText, wrap } from '../../trace/story/text.ts';
 import type { Leftovers, WorldResult } from '../scenario/world.ts';
+import { oneLine } from './fail.ts';
 import { bold } from './print.ts';
 
 interface Run {
@@ -16,11 +17,8 @@ interface Run {
 export interface ReportJson {
   file: string;
   bytes: number;
-  seed: number;
-  verified: boolean;
+  /** `output`: that of every copy, or of the first one that differs; empty if there is none. */
   sha256: { input: string; output: string };
-  /** One for each guest process. */
-  outputs: { vm: string; process: number; sha256: string }[];
   pasids: number[];
   counts: Counts;
   virtualNs: number;
@@ -29,9 +27,13 @@ export interface ReportJson {
 
 export interface Report {
   readonly json: ReportJson;
+  readonly seed: number;
+  /** One for each guest process, in the order of VM, then process. */
   readonly outputs: readonly Uint8Array[];
-  /** Every copy verified, by the guest and by us, and nothing left over. */
-  readonly good: boolean;
+  /** Every copy verified, by the guest and by us. */
+  readonly verified: boolean;
+  /** Nothing left over on the host. */
+  readonly clean: boolean;
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -42,7 +44,7 @@ const NOTHING = new Uint8Array(0);
 export function makeReport({ path, input, options, tally, result }: Run): Report {
   const inputHash = sha256(input);
   const outputs: Uint8Array[] = [];
-  const rows: ReportJson['outputs'] = [];
+  let outputHash = inputHash;
   let verified = true;
   for (let vm = 0; vm < options.vms; vm++) {
     const machine = result.vms[vm];
@@ -51,50 +53,65 @@ export function makeReport({ path, input, options, tally, result }: Run): Report
       const bytes = machine?.outputs[p];
       const hash = bytes === undefined || bytes === null ? '' : sha256(bytes);
       if (hash !== inputHash) verified = false;
+      if (outputHash === inputHash) outputHash = hash;
       outputs.push(bytes ?? NOTHING);
-      rows.push({ vm: `vm${vm}`, process: p, sha256: hash });
     }
   }
-  const { leftovers } = result;
-  const clean = Object.values(leftovers).every((count) => count === 0);
   const json: ReportJson = {
     file: path === '-' ? '<stdin>' : path,
     bytes: input.length,
-    seed: options.seed,
-    verified,
-    sha256: {
-      input: inputHash,
-      output: rows.find((r) => r.sha256 !== inputHash)?.sha256 ?? inputHash,
-    },
-    outputs: rows,
+    sha256: { input: inputHash, output: outputHash },
     pasids: tally.pasids.map(({ pasid }) => pasid),
     counts: tally.counts,
     virtualNs: result.ns,
-    leftovers,
+    leftovers: result.leftovers,
   };
-  return { json, outputs, good: verified && clean };
+  const clean = Object.values(result.leftovers).every((count) => count === 0);
+  return { json, seed: options.seed, outputs, verified, clean };
 }
 
-/** The summary that ends a run, at most 100 columns wide. */
-export function summaryLines({ json, good }: Report): string[] {
+const WIDTH = 100;
+const LABEL = 12;
+
+/** A line of the summary, or more where 100 columns are too few. */
+function row(label: string, text: string): string[] {
+  const lines = wrap(text.split(' '), WIDTH - LABEL, 0);
+  return lines.map((line, i) => (i === 0 ? `  ${label}` : '').padEnd(LABEL) + line);
+}
+
+/** The summary that ends a run. */
+export function summaryLines({ json, seed, outputs, verified, clean }: Report): string[] {
   const { counts, leftovers } = json;
+  const verdict = verified && clean ? 'Verified.' : 'NOT VERIFIED.';
+  const copies = outputs.length === 1 ? '1 copy' : `${outputs.length} copies`;
+  const what = `${verdict} ${oneLine(json.file)}: ${json.bytes} bytes, ${copies} by the device`;
+  const [first = '', ...rest] = wrap(what.split(' '), WIDTH, 2);
   const kinds = Object.entries(counts.invalidations).map(([kind, n]) => `${n} ${kind}`);
-  const copies = json.outputs.length;
-  const left = Object.entries(leftovers).map(([what, n]) => `${n} ${what}`);
   return [
     '',
-    bold(good ? 'Verified.' : 'NOT VERIFIED.') +
-      ` ${json.file}: ${json.bytes} bytes, ${copies} ${copies === 1 ? 'copy' : 'copies'} by the device`,
-    `  sha256    ${json.sha256.input}${json.verified ? ', the same at both ends' : ' (file)'}`,
-    ...(json.verified ? [] : [`            ${json.sha256.output || 'no output'} (copy)`]),
-    `  PASIDs    ${[...new Set(json.pasids)].join(', ') || 'none'}`,
-    `  guest     ${counts.binds} binds, ${counts.vmExits} VM exits`,
-    `  host      ${counts.ioctls} ioctls; PASID: ${counts.attaches} attaches,` +
-      ` ${counts.replaces} replaces, ${counts.detaches} detaches`,
-    `  VT-d      ${counts.translations} translations, ${counts.iotlbHits} IOTLB hits,` +
-      ` ${counts.pageRequests} page requests, ${counts.faults} faults recorded`,
-    `            invalidations: ${kinds.join(', ') || 'none'}`,
-    `  time      ${timeText(json.virtualNs)} of virtual time, seed ${json.seed}`,
-    `  left over ${left.join(', ')}`,
+    bold(verdict) + first.slice(verdict.length),
+    ...rest,
+    ...row('sha256', `${json.sha256.input}${verified ? ', the same at both ends' : ' (file)'}`),
+    ...(verified ? [] : row('', `${json.sha256.output || 'no output'} (copy)`)),
+    ...row('PASIDs', [...new Set(json.pasids)].join(', ') || 'none'),
+    ...row('guest', `${counts.binds} binds, ${counts.vmExits} VM exits`),
+    ...row(
+      'host',
+      `${counts.ioctls} ioctls; PASID: ${counts.attaches} attaches,` +
+        ` ${counts.replaces} replaces, ${counts.detaches} detaches`,
+    ),
+    ...row(
+      'VT-d',
+      `${counts.translations} translations, ${counts.iotlbHits} IOTLB hits,` +
+        ` ${counts.pageRequests} page requests, ${counts.faults} faults recorded`,
+    ),
+    ...row('', `invalidations: ${kinds.join(', ') || 'none'}`),
+    ...row('time', `${timeText(json.virtualNs)} of virtual time, seed ${seed}`),
+    ...row(
+      'left over',
+      Object.entries(leftovers)
+        .map(([kind, n]) => `${n} ${kind}`)
+        .join(', '),
+    ),
   ];
 }

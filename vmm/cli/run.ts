@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
-import { jsonLine } from '../../trace/story/json-line.ts';
 import { Tally } from '../../trace/story/counts.ts';
+import { jsonLine } from '../../trace/story/json-line.ts';
 import { Walkthrough } from '../../trace/story/walkthrough.ts';
 import {
   guestBytesNeeded,
@@ -11,7 +11,7 @@ import {
   World,
 } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
-import { LineFile, OutputFile, readInput } from './files.ts';
+import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
 import { memorySize, sizeText, wholeNumber } from './options.ts';
 import { printed } from './print.ts';
@@ -78,6 +78,7 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
   if (options.step === true && !Keys.available()) {
     throw new Refusal(2, '--step waits for keys, and standard input is not a terminal');
   }
+  refuseOverwriting(path, options);
   const outputs = openOutputs(options);
   try {
     const report = await walk(path, input, options, outputs);
@@ -86,7 +87,8 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
         ? `${JSON.stringify(report.json, undefined, 2)}\n`
         : `${summaryLines(report).join('\n')}\n`,
     );
-    if (!report.good) process.exitCode = 1;
+    if (!report.verified || !report.clean) throw new Refusal(1, failedText(report, options.out));
+    process.exitCode = 0;
   } finally {
     for (const output of outputs) output.abandon();
   }
@@ -112,19 +114,34 @@ function checkMemory(bytes: number, { mem, vms, procs }: RunOptions): void {
   }
 }
 
+/** A recording grows as the run goes: what it would destroy cannot be had back. */
+function refuseOverwriting(path: string, options: RunOptions): void {
+  const { trace } = options;
+  if (trace === undefined) return;
+  if (path !== '-' && sameFile(path, trace)) {
+    throw new Refusal(2, `--trace would overwrite the file itself: ${path}`);
+  }
+  for (const name of outputNames(options)) {
+    if (sameFile(name, trace)) {
+      throw new Refusal(2, `--trace and --out would write the same file: ${name}`);
+    }
+  }
+}
+
 /** One file for each guest process, in the order of `vm`, then process. */
-function openOutputs({ out, vms, procs }: RunOptions): OutputFile[] {
+function outputNames({ out, vms, procs }: RunOptions): string[] {
   if (out === undefined) return [];
-  const names =
-    vms * procs === 1
-      ? [out]
-      : Array.from(
-          { length: vms * procs },
-          (_, i) => `${out}.vm${Math.floor(i / procs)}.p${i % procs}`,
-        );
+  if (vms * procs === 1) return [out];
+  return Array.from(
+    { length: vms * procs },
+    (_, i) => `${out}.vm${Math.floor(i / procs)}.p${i % procs}`,
+  );
+}
+
+function openOutputs(options: RunOptions): OutputFile[] {
   const files: OutputFile[] = [];
   try {
-    for (const name of names) files.push(new OutputFile(name));
+    for (const name of outputNames(options)) files.push(new OutputFile(name));
   } catch (error) {
     for (const file of files) file.abandon();
     throw error;
@@ -178,12 +195,13 @@ async function walk(
         if (keys !== undefined && more && (await keys.next()) === 'quit') interrupted = true;
       }
       progress.show();
+      recording?.flush();
       await new Promise(setImmediate);
       if (interrupted) throw new Refusal(1, interruptedText(world.ns, options.trace));
     }
     if (tells) story.end();
     const report = makeReport({ path, input, options, tally, result: world.result() });
-    if (report.good) {
+    if (report.verified && report.clean) {
       report.outputs.forEach((bytes, i) => {
         outputs[i]?.commit(bytes);
       });
@@ -193,9 +211,13 @@ async function walk(
     process.off('SIGINT', interrupt);
     process.off('SIGTERM', interrupt);
     progress.clear();
-    keys?.close();
     recording?.close();
   }
+}
+
+function failedText({ verified }: Report, out: string | undefined): string {
+  const what = verified ? 'the host still holds something' : 'a copy was not verified';
+  return out === undefined ? what : `${what}; nothing was written to ${out}`;
 }
 
 function interruptedText(ns: number, trace: string | undefined): string {

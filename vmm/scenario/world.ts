@@ -128,14 +128,14 @@ export class World {
       return process;
     });
     for (const process of processes) {
-      while (process.exitCode === null) yield process.exited;
+      yield* process.wait();
     }
     this.#finish(vms * procs);
   }
 
   *#vmm(sys: Parameters<typeof runVmm>[0], n: number): Task {
     const { guestBytes, procs, seed, input } = this.#options;
-    const { trace } = this.#machine;
+    const { clock, trace } = this.#machine;
     const name = `vm${n}`;
     this.#results[n] = yield* runVmm(sys, {
       name,
@@ -146,6 +146,7 @@ export class World {
       outputs: procs,
       trace,
       guest: (cpu) => bootGuest(cpu, trace),
+      now: () => clock.now,
     });
   }
 

@@ -49,22 +49,20 @@ export function coveringMask(range: PageRange): number {
   return mask;
 }
 
-/** Descriptors that go out 16 at a time, each time with one wait. */
+/** Descriptors that go out 16 at a time, each time with one wait, to one unit after the other. */
 class Batch {
-  readonly #unit: IntelUnit;
+  #unit: IntelUnit | null = null;
   #descriptors: DescriptorWords[] = [];
 
-  constructor(unit: IntelUnit) {
+  *add(unit: IntelUnit, descriptor: DescriptorWords): Task {
+    if (unit !== this.#unit) yield* this.submit();
     this.#unit = unit;
-  }
-
-  *add(descriptor: DescriptorWords): Task {
     this.#descriptors.push(descriptor);
     if (this.#descriptors.length === BATCH) yield* this.submit();
   }
 
   *submit(): Task {
-    if (this.#descriptors.length === 0) return;
+    if (this.#unit === null || this.#descriptors.length === 0) return;
     const descriptors = this.#descriptors;
     this.#descriptors = [];
     yield* flush(this.#unit, descriptors);
@@ -106,25 +104,25 @@ export class CacheTags {
    * caches of upper levels may stay.
    */
   *flushRange(range: PageRange, leafOnly: boolean): Task {
-    const unit = this.#tags[0]?.device.unit;
-    if (unit === undefined) return;
-    const batch = new Batch(unit);
+    const batch = new Batch();
     // A device may refill its TLB from the IOTLB, so the IOTLB goes first.
-    for (const tag of this.#iotlbTags()) yield* batch.add(this.#iotlb(tag, range, leafOnly));
+    for (const tag of this.#iotlbTags()) {
+      yield* batch.add(tag.device.unit, this.#iotlb(tag, range, leafOnly));
+    }
     for (const tag of this.#tags) {
-      if (tag.type === 'DEVTLB' || tag.type === 'NESTING_DEVTLB') {
-        yield* batch.add(this.#devTlb(tag, range));
-      }
+      if (tag.type !== 'DEVTLB' && tag.type !== 'NESTING_DEVTLB') continue;
+      yield* batch.add(tag.device.unit, this.#devTlb(tag, range));
     }
     yield* batch.submit();
   }
 
   /** After entries became present: only caching mode may have cached that they were not. */
   *flushNewRange(range: PageRange): Task {
-    const unit = this.#tags[0]?.device.unit;
-    if (unit?.cachingMode !== true) return;
-    const batch = new Batch(unit);
-    for (const tag of this.#iotlbTags()) yield* batch.add(this.#iotlb(tag, range, false));
+    const batch = new Batch();
+    for (const tag of this.#iotlbTags()) {
+      const { unit } = tag.device;
+      if (unit.cachingMode) yield* batch.add(unit, this.#iotlb(tag, range, false));
+    }
     yield* batch.submit();
   }
 

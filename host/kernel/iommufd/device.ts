@@ -64,7 +64,10 @@ export function* bindDevice(ctx: IommufdCtx, pdev: PciDev): Task<IommufdDevice> 
   try {
     const igroup = Igroup.of(ctx, group);
     igroup.bound++;
-    undo.defer(() => void unboundFrom(ctx, igroup));
+    undo.defer(() => {
+      unboundFrom(ctx, igroup);
+      return undefined;
+    });
     failpoints.point('iommufd:claim_dma_owner');
     yield* iommu.claimDmaOwner(group, ctx);
     undo.defer(() => iommu.releaseDmaOwner(group));
@@ -109,11 +112,12 @@ export function* attachDevice(idev: IommufdDevice, pasid: number, ptId: number):
  * @throws Errno as attachDevice; EINVAL: nothing is attached there. Then the old one stays.
  */
 export function* replaceDevice(idev: IommufdDevice, pasid: number, ptId: number): Task<number> {
-  let old: Hwpt | null = null;
+  const replaced: Hwpt[] = [];
   const id = yield* changePt(idev, ptId, function* (hwpt) {
-    old = yield* replaceHwpt(hwpt, idev, pasid);
+    const old = yield* replaceHwpt(hwpt, idev, pasid);
+    if (old !== null) replaced.push(old);
   });
-  if (old !== null) yield* putHwpt(old);
+  for (const old of replaced) yield* putHwpt(old);
   return id;
 }
 

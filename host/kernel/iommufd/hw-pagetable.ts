@@ -148,7 +148,10 @@ export function* allocPaging(ioas: Ioas, dev: IommuDev, request: PagingRequest):
     const hwpt = new HwptPaging(ioas, domain, flags, auto);
     undo.defer(() => hwpt.destroy());
     ctx.reserve(hwpt);
-    undo.defer(() => void ctx.abandon(hwpt));
+    undo.defer(() => {
+      ctx.abandon(hwpt);
+      return undefined;
+    });
     if (attach !== undefined) {
       yield* attach.run(hwpt);
       undo.defer(() => attach.undo(hwpt));
@@ -193,7 +196,9 @@ export function allocNested(
   using undo = new DisposableStack();
   undo.defer(() => domain.ops.free(domain));
   const hwpt = new HwptNested(parent, domain, flags);
-  undo.defer(() => void parent.users--);
+  undo.defer(() => {
+    parent.users--;
+  });
   ctx.reserve(hwpt);
   undo.move();
   return hwpt;

@@ -1,6 +1,8 @@
 /** A VFIO device's side of iommufd (drivers/vfio/iommufd.c): what is attached, and taking it back. */
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import { NO_PASID } from '../iommu/ops.ts';
+import type { IommufdDevice } from '../iommufd/device.ts';
 import {
   attachDevice,
   bindDevice,
@@ -8,9 +10,7 @@ import {
   replaceDevice,
   unbindDevice,
 } from '../iommufd/device.ts';
-import type { IommufdDevice } from '../iommufd/device.ts';
 import type { IommufdCtx } from '../iommufd/object.ts';
-import { NO_PASID } from '../iommu/ops.ts';
 import type { PciDev } from '../pci.ts';
 
 /** The numbers of attached PASIDs are kept in an IDA, which ends there. */

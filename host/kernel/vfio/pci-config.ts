@@ -6,19 +6,19 @@ import {
   AcsCap,
   AtsCap,
   BAR_COUNT,
+  barSizeMask,
   CONFIG_SPACE_BYTES,
+  listCapabilities,
+  listExtCapabilities,
   MsixCap,
   PciBar,
   PciCap,
   PciCommand,
   PciExtCap,
-  PciHeader,
   PcieCap,
+  PciHeader,
   PmCap,
   PriCap,
-  barSizeMask,
-  listCapabilities,
-  listExtCapabilities,
 } from '../../../devices/spec/pci.ts';
 import type { PciDev } from '../pci.ts';
 
@@ -128,8 +128,7 @@ export class VirtualConfig {
     const low = this.#pdev.read32(at);
     if (size === 0) {
       const below = bar === 0 ? 0 : this.#pdev.bars[bar - 1]!.size;
-      const upper =
-        below > 0 && (this.#pdev.read32(at - 4) & PciBar.TYPE_MASK) === PciBar.TYPE_64;
+      const upper = below > 0 && (this.#pdev.read32(at - 4) & PciBar.TYPE_MASK) === PciBar.TYPE_64;
       // The upper half of a 64-bit BAR was set up with its lower half.
       if (!upper) this.#fix(at, 4, 0);
       return;

@@ -1,6 +1,10 @@
 /** Interrupts of a VFIO PCI device and where they go (drivers/vfio/pci/vfio_pci_intrs.c). */
-import type { Task } from '../../syscall.ts';
+
+import { PciCap } from '../../../devices/spec/pci.ts';
 import { host } from '../../../trace/catalogue/host.ts';
+import type { Interrupt } from '../../machine/interrupts.ts';
+import type { Task } from '../../syscall.ts';
+import type { StructValues } from '../../uapi/struct.ts';
 import {
   VFIO_IRQ_INFO_AUTOMASKED,
   VFIO_IRQ_INFO_EVENTFD,
@@ -19,9 +23,6 @@ import {
   VFIO_PCI_REQ_IRQ_INDEX,
   vfio_irq_set,
 } from '../../uapi/vfio.ts';
-import type { StructValues } from '../../uapi/struct.ts';
-import { PciCap } from '../../../devices/spec/pci.ts';
-import type { Interrupt } from '../../machine/interrupts.ts';
 import { Errno } from '../errno.ts';
 import { EventFd } from '../eventfd.ts';
 import type { Caller, OpenFile } from '../file.ts';

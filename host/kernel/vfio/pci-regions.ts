@@ -1,4 +1,6 @@
 /** BARs of a VFIO PCI device: what is told of them, loads, stores and mappings (vfio_pci_rdwr.c). */
+
+import { CONFIG_SPACE_BYTES } from '../../../devices/spec/pci.ts';
 import type { Task } from '../../syscall.ts';
 import { MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE } from '../../uapi/poll.ts';
 import {
@@ -12,7 +14,6 @@ import {
   VFIO_REGION_INFO_FLAG_WRITE,
   vfio_info_cap_header,
 } from '../../uapi/vfio.ts';
-import { CONFIG_SPACE_BYTES } from '../../../devices/spec/pci.ts';
 import { Errno } from '../errno.ts';
 import type { MmapRequest, MmapResult } from '../file.ts';
 import type { PciBus, PciDev } from '../pci.ts';

@@ -1,7 +1,7 @@
 import {
   type AtsReply,
-  CPL,
   type CompletionStatus,
+  CPL,
   type PciFunction,
 } from '../../../devices/pci/fabric.ts';
 import {
@@ -12,18 +12,18 @@ import {
   PasidCap,
   PciBar,
   PciCap,
-  PcieCap,
   PciExtCap,
+  PcieCap,
   PciHeader,
   PciStatus,
   PriCap,
 } from '../../../devices/spec/pci.ts';
+import { VirtualClock } from '../../../host/machine/clock.ts';
 import { InterruptController } from '../../../host/machine/interrupts.ts';
 import { Ram } from '../../../host/machine/ram.ts';
 import type { RemappingUnit } from '../../../host/machine/remapping-unit.ts';
 import { RootComplex } from '../../../host/machine/root-complex.ts';
 import { Scheduler } from '../../../host/machine/scheduler.ts';
-import { VirtualClock } from '../../../host/machine/clock.ts';
 
 /** A unit that maps each page number through a table, and writes down what reaches it. */
 export class FakeUnit implements RemappingUnit {

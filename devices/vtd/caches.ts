@@ -1,0 +1,113 @@
+import {
+  CC_GRANULARITY,
+  type CcDescriptor,
+  IOTLB_GRANULARITY,
+  type IotlbDescriptor,
+  PASID_CACHE_GRANULARITY,
+  PASID_IOTLB_GRANULARITY,
+  type PasidCacheDescriptor,
+  type PasidIotlbDescriptor,
+} from '../spec/vtd/invalidation.ts';
+import { PGTT } from '../spec/vtd/pasid.ts';
+import { TTM } from '../spec/vtd/registers.ts';
+import type { PasidConfig } from './entries.ts';
+import { ContextCache, PasidCache } from './entry-caches.ts';
+import { Iotlb } from './iotlb.ts';
+import { FirstStageCache, SecondStageCache } from './structure-caches.ts';
+
+/**
+ * The unit's caches and what each invalidation drops from them (VT-d spec 6.2, 6.5.2). Nothing
+ * else drops an entry, except a victim's replacement. Every method returns how many went.
+ */
+export class Caches {
+  readonly contexts = new ContextCache();
+  readonly pasids = new PasidCache();
+  readonly iotlb = new Iotlb();
+  readonly first = new FirstStageCache();
+  readonly second = new SecondStageCache();
+
+  /** The global invalidation that setting the root table or turning remapping off implies. */
+  dropAll(): number {
+    return this.contexts.dropAll() + this.pasids.dropAll() + this.#dropTranslations();
+  }
+
+  /** In scalable mode a DID is no tag of a context entry: domain-selective acts as global. */
+  contextCache(d: CcDescriptor, ttm: number): number {
+    if (d.granularity === CC_GRANULARITY.DEVICE) return this.contexts.dropFunction(d.sid, d.fm);
+    if (d.granularity === CC_GRANULARITY.DOMAIN && ttm === TTM.LEGACY) {
+      return this.contexts.dropDomain(d.did);
+    }
+    return this.contexts.dropAll();
+  }
+
+  pasidCache(d: PasidCacheDescriptor): number {
+    if (d.granularity === PASID_CACHE_GRANULARITY.GLOBAL) return this.pasids.dropAll();
+    if (d.granularity === PASID_CACHE_GRANULARITY.PASID) {
+      return this.pasids.dropPasid(d.did, d.pasid);
+    }
+    return this.pasids.dropDomain(d.did);
+  }
+
+  iotlbInvalidate(d: IotlbDescriptor): number {
+    if (d.granularity === IOTLB_GRANULARITY.GLOBAL) return this.#dropTranslations();
+    if (d.granularity === IOTLB_GRANULARITY.DOMAIN) return this.#dropDomain(d.did);
+    const { page, pages } = rangeOf(d);
+    return (
+      this.iotlb.dropDomainRange(d.did, page, pages) +
+      this.first.dropDomain(d.did) +
+      (d.ih ? 0 : this.second.dropDomainRange(d.did, page, pages))
+    );
+  }
+
+  pasidIotlb(d: PasidIotlbDescriptor): number {
+    const { did, pasid } = d;
+    if (d.granularity === PASID_IOTLB_GRANULARITY.ALL) {
+      return this.iotlb.dropPasid(did, pasid) + this.first.dropPasid(did, pasid);
+    }
+    const { page, pages } = rangeOf(d);
+    return (
+      this.iotlb.dropPasidRange(did, pasid, page, pages) +
+      (d.ih ? 0 : this.first.dropPasidRange(did, pasid, page, pages))
+    );
+  }
+
+  /**
+   * What the unit itself drops before it queues a page request for a page, as if software had
+   * asked for it (VT-d spec 7.3.1): nothing stale may be used when the device tries again.
+   */
+  pageRequested(how: PasidConfig, page: number): number {
+    const { did, pasid } = how;
+    if (how.pgtt === PGTT.NESTED) return this.#dropDomain(did);
+    if (how.pgtt === PGTT.FIRST_STAGE) {
+      return (
+        this.iotlb.dropPasidRange(did, pasid, page, 1) +
+        this.first.dropPasidRange(did, pasid, page, 1)
+      );
+    }
+    return (
+      this.iotlb.dropDomainRange(did, page, 1) +
+      this.first.dropDomain(did) +
+      this.second.dropDomainRange(did, page, 1)
+    );
+  }
+
+  #dropDomain(did: number): number {
+    return (
+      this.iotlb.dropDomain(did) + this.first.dropDomain(did) + this.second.dropDomain(did)
+    );
+  }
+
+  #dropTranslations(): number {
+    return this.iotlb.dropAll() + this.first.dropAll() + this.second.dropAll();
+  }
+}
+
+/** The 2^am pages around an address, whose low page bits do not count. */
+function rangeOf(d: { readonly address: number; readonly am: number }): {
+  readonly page: number;
+  readonly pages: number;
+} {
+  const pages = 2 ** d.am;
+  const page = d.address / 4096;
+  return { page: page - (page % pages), pages };
+}

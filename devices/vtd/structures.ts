@@ -1,0 +1,317 @@
+import {
+  contextEntryAddress,
+  contextEntry,
+  legacyContextEntry,
+  legacyContextEntryAddress,
+  legacyRootEntry,
+  LEGACY_TT,
+  pasidCount,
+  rootEntry,
+  rootEntryAddress,
+} from '../spec/vtd/context.ts';
+import { FAULT } from '../spec/vtd/faults.ts';
+import {
+  describePasidEntry,
+  firstStageLevels,
+  PGTT,
+  pasidDirEntry,
+  pasidDirEntryAddress,
+  pasidEntry,
+  pasidEntryAddress,
+  secondStageLevels,
+  secondStageWidth,
+} from '../spec/vtd/pasid.ts';
+import { RTADDR, TTM } from '../spec/vtd/registers.ts';
+import type { UnitConfig } from './config.ts';
+import { ContextConfig, PasidConfig } from './entries.ts';
+import type { ContextCache, PasidCache } from './entry-caches.ts';
+import { entryPointer, type TableBus } from './table-bus.ts';
+import { entryOf, type WalkLog } from './walk-log.ts';
+
+/** Words of the widest structure, a PASID entry. */
+const MAX_WORDS = 8;
+
+/**
+ * From a source id and PASID to the entry that says how to translate: root, context, PASID
+ * directory and PASID table, through the context and PASID caches (VT-d spec 3.4, 9.1 to 9.7).
+ * A method that returns null leaves the reason in `fault`; `fpd` tells whether a structure on the
+ * way asks for no fault records.
+ */
+export class Structures {
+  fault = 0;
+  fpd = false;
+  /** Latched by set-root-table-pointer. */
+  ttm: number = TTM.LEGACY;
+  #root = 0;
+  #rootValid = true;
+  readonly #config: UnitConfig;
+  readonly #bus: TableBus;
+  readonly #log: WalkLog;
+  readonly #contexts: ContextCache;
+  readonly #pasids: PasidCache;
+  /** Halves of the structure read last, low and high of each word in turn. */
+  readonly #halves = new Int32Array(2 * MAX_WORDS);
+
+  constructor(parts: {
+    config: UnitConfig;
+    bus: TableBus;
+    log: WalkLog;
+    contexts: ContextCache;
+    pasids: PasidCache;
+  }) {
+    this.#config = parts.config;
+    this.#bus = parts.bus;
+    this.#log = parts.log;
+    this.#contexts = parts.contexts;
+    this.#pasids = parts.pasids;
+  }
+
+  /** Takes RTADDR: root table and mode. A mode the unit lacks makes every request fault 30h. */
+  latchRoot(rtaddr: bigint): void {
+    const { ecap, hawPages } = this.#config;
+    const fields = RTADDR.decode([rtaddr]);
+    this.#root = fields.RTA;
+    this.ttm = fields.TTM;
+    const supported =
+      fields.TTM === TTM.LEGACY ||
+      (fields.TTM === TTM.SCALABLE && ecap.SMTS === 1) ||
+      (fields.TTM === TTM.ABORT_DMA && ecap.ADMS === 1);
+    this.#rootValid = supported && fields.SSIRWE === 0 && fields.RTA < hawPages * 4096;
+  }
+
+  /** The fault that the translation mode alone raises for a request, or 0. */
+  modeFault(hasPasid: boolean, pageRequest: boolean): number {
+    if (!this.#rootValid) return FAULT.RTADDR_INVALID;
+    if (this.ttm === TTM.ABORT_DMA) return FAULT.ABORT_DMA;
+    if (this.ttm !== TTM.LEGACY) return 0;
+    if (pageRequest) return FAULT.LEGACY_PAGE_REQUEST;
+    return hasPasid ? FAULT.LEGACY_WITH_PASID : 0;
+  }
+
+  /** The context entry of a function. Faults 38h to 43h; in legacy mode 1 to 3, 8 to Bh. */
+  context(sid: number): ContextConfig | null {
+    this.fpd = false;
+    const cached = this.#contexts.find(sid);
+    if (cached !== null) {
+      this.fpd = cached.fpd;
+      return cached;
+    }
+    const entry = this.ttm === TTM.LEGACY ? this.#legacyContext(sid) : this.#scalableContext(sid);
+    if (entry !== null) this.#contexts.keep(entry);
+    return entry;
+  }
+
+  /** The PASID entry under a context. Faults 50h to 5Bh. */
+  pasid(context: ContextConfig, pasid: number): PasidConfig | null {
+    const cached = this.#pasids.find(context.sid, pasid);
+    if (cached !== null) {
+      this.fpd ||= cached.fpd;
+      return cached;
+    }
+    const entry = this.#readPasid(context, pasid);
+    if (entry !== null) this.#pasids.keep(context.sid, pasid, entry);
+    return entry;
+  }
+
+  #fail(fault: number): null {
+    this.fault = fault;
+    return null;
+  }
+
+  #scalableContext(sid: number): ContextConfig | null {
+    const config = this.#config;
+    const rootAddress = rootEntryAddress(this.#root, sid >>> 8);
+    if (!this.#read(rootAddress, rootEntry.words)) return this.#fail(FAULT.SM_ROOT_ACCESS);
+    this.#note('root', rootAddress, rootEntry);
+    const half = (sid & 0x80) === 0 ? 0 : 2;
+    const rootLo = this.#halves[half]!;
+    if ((rootLo & 1) === 0) return this.#fail(FAULT.SM_ROOT_NOT_PRESENT);
+    if (this.#hasReserved(config.rootReserved, half, half + 2)) {
+      return this.#fail(FAULT.SM_ROOT_RESERVED);
+    }
+    const table = entryPointer(rootLo, this.#halves[half + 1]!);
+    const address = contextEntryAddress(table, sid & 0xff);
+    if (!this.#read(address, contextEntry.words)) return this.#fail(FAULT.SM_CONTEXT_ACCESS);
+    this.#note('context', address, contextEntry);
+    const qw0 = this.#halves[0]!;
+    this.fpd = (qw0 & 2) !== 0;
+    if ((qw0 & 1) === 0) return this.#fail(FAULT.SM_CONTEXT_NOT_PRESENT);
+    if (this.#hasReserved(config.contextReserved, 0, 8)) {
+      return this.#fail(FAULT.SM_CONTEXT_RESERVED);
+    }
+    const fields = contextEntry.decode(this.#words(contextEntry.words));
+    const pasids = pasidCount(fields.PDTS);
+    if ((fields.PRE === 1 && fields.DTE === 0) || fields.RID_PASID >= pasids) {
+      return this.#fail(FAULT.SM_CONTEXT_INVALID);
+    }
+    const entry = new ContextConfig();
+    entry.sid = sid;
+    entry.fpd = this.fpd;
+    entry.dte = fields.DTE === 1;
+    entry.paside = fields.PASIDE === 1;
+    entry.pre = fields.PRE === 1;
+    entry.pasids = pasids;
+    entry.directory = fields.PASIDDIRPTR;
+    entry.ridPasid = fields.RID_PASID;
+    entry.ridPriv = fields.RID_PRIV === 1;
+    return entry;
+  }
+
+  #legacyContext(sid: number): ContextConfig | null {
+    const { cap, ecap, legacyRootReserved, legacyContextReserved, mgawPages } = this.#config;
+    const rootAddress = rootEntryAddress(this.#root, sid >>> 8);
+    if (!this.#read(rootAddress, legacyRootEntry.words)) {
+      return this.#fail(FAULT.LEGACY_ROOT_ACCESS);
+    }
+    this.#note('root', rootAddress, legacyRootEntry);
+    if ((this.#halves[0]! & 1) === 0) return this.#fail(FAULT.LEGACY_ROOT_NOT_PRESENT);
+    if (this.#hasReserved(legacyRootReserved, 0, 4)) return this.#fail(FAULT.LEGACY_ROOT_RESERVED);
+    const table = entryPointer(this.#halves[0]!, this.#halves[1]!);
+    const address = legacyContextEntryAddress(table, sid & 0xff);
+    if (!this.#read(address, legacyContextEntry.words)) {
+      return this.#fail(FAULT.LEGACY_CONTEXT_ACCESS);
+    }
+    this.#note('context', address, legacyContextEntry);
+    const fields = legacyContextEntry.decode(this.#words(legacyContextEntry.words));
+    this.fpd = fields.FPD === 1;
+    if (fields.P === 0) return this.#fail(FAULT.LEGACY_CONTEXT_NOT_PRESENT);
+    if (this.#hasReserved(legacyContextReserved, 0, 4)) {
+      return this.#fail(FAULT.LEGACY_CONTEXT_RESERVED);
+    }
+    const passThrough = fields.TT === LEGACY_TT.PASS_THROUGH;
+    const typeSupported =
+      fields.TT === LEGACY_TT.UNTRANSLATED ||
+      (fields.TT === LEGACY_TT.DEVICE_TLB && ecap.DT === 1) ||
+      (passThrough && ecap.PT === 1);
+    if (!typeSupported || !widthSupported(cap.SAGAW, fields.AW)) {
+      return this.#fail(FAULT.LEGACY_CONTEXT_INVALID);
+    }
+    const how = new PasidConfig();
+    how.pgtt = passThrough ? PGTT.PASS_THROUGH : PGTT.SECOND_STAGE;
+    how.did = fields.DID;
+    how.fpd = this.fpd;
+    how.ssRoot = fields.SSPTPTR / 4096;
+    how.ssLevels = secondStageLevels(fields.AW);
+    how.ssPages = Math.min(mgawPages, 2 ** (secondStageWidth(fields.AW) - 12));
+    how.snooped = true;
+    const entry = new ContextConfig();
+    entry.sid = sid;
+    entry.fpd = this.fpd;
+    entry.dte = fields.TT === LEGACY_TT.DEVICE_TLB;
+    entry.legacy = how;
+    return entry;
+  }
+
+  #readPasid(context: ContextConfig, pasid: number): PasidConfig | null {
+    const { directoryReserved } = this.#config;
+    const dirAddress = pasidDirEntryAddress(context.directory, pasid);
+    if (!this.#read(dirAddress, pasidDirEntry.words)) return this.#fail(FAULT.PASID_DIR_ACCESS);
+    this.#note('PASID directory', dirAddress, pasidDirEntry);
+    const dirLo = this.#halves[0]!;
+    const dirFpd = (dirLo & 2) !== 0;
+    this.fpd ||= dirFpd;
+    if ((dirLo & 1) === 0) return this.#fail(FAULT.PASID_DIR_NOT_PRESENT);
+    if (this.#hasReserved(directoryReserved, 0, 2)) return this.#fail(FAULT.PASID_DIR_RESERVED);
+    const address = pasidEntryAddress(entryPointer(dirLo, this.#halves[1]!), pasid);
+    if (!this.#read(address, pasidEntry.words)) return this.#fail(FAULT.PASID_ENTRY_ACCESS);
+    this.#note('PASID', address, PASID_ENTRY);
+    const qw0 = this.#halves[0]!;
+    const fpd = dirFpd || (qw0 & 2) !== 0;
+    this.fpd ||= fpd;
+    if ((qw0 & 1) === 0) return this.#fail(FAULT.PASID_ENTRY_NOT_PRESENT);
+    return this.#checkPasid(pasid, fpd);
+  }
+
+  /** Reserved bits (5Ah) and combinations (5Bh) of the PASID entry just read. */
+  #checkPasid(pasid: number, fpd: boolean): PasidConfig | null {
+    const { cap, ecap, pasidReserved, hawPages, mgawPages } = this.#config;
+    const fields = pasidEntry.decode(this.#words(pasidEntry.words));
+    const usesFs = fields.PGTT === PGTT.FIRST_STAGE || fields.PGTT === PGTT.NESTED;
+    const usesSs = fields.PGTT === PGTT.SECOND_STAGE || fields.PGTT === PGTT.NESTED;
+    const fsRoot = fields.FSPTPTR / 4096;
+    const ssRoot = fields.SSPTPTR / 4096;
+    const rootBeyond = (usesFs && fsRoot >= hawPages) || (usesSs && ssRoot >= hawPages);
+    if (rootBeyond || this.#hasReserved(pasidReserved, 0, 2 * MAX_WORDS)) {
+      return this.#fail(FAULT.PASID_ENTRY_RESERVED);
+    }
+    const supported =
+      (fields.PGTT === PGTT.FIRST_STAGE && ecap.FSTS === 1) ||
+      (fields.PGTT === PGTT.SECOND_STAGE && ecap.SSTS === 1) ||
+      (fields.PGTT === PGTT.NESTED && ecap.NEST === 1) ||
+      (fields.PGTT === PGTT.PASS_THROUGH && ecap.PT === 1);
+    if (
+      !supported ||
+      (usesSs && !widthSupported(cap.SAGAW, fields.AW)) ||
+      (usesFs && fields.FSPM > cap.FS5LP)
+    ) {
+      return this.#fail(FAULT.PASID_ENTRY_INVALID);
+    }
+    const entry = new PasidConfig();
+    if (usesSs) {
+      entry.ssLevels = secondStageLevels(fields.AW);
+      entry.ssPages = Math.min(mgawPages, 2 ** (secondStageWidth(fields.AW) - 12));
+      entry.ssRoot = ssRoot;
+    }
+    if (fields.PGTT === PGTT.NESTED && fsRoot >= entry.ssPages) {
+      return this.#fail(FAULT.PASID_ENTRY_INVALID);
+    }
+    entry.pgtt = fields.PGTT;
+    entry.did = fields.DID;
+    entry.pasid = pasid;
+    entry.fpd = fpd;
+    entry.fsRoot = fsRoot;
+    entry.fsLevels = firstStageLevels(fields.FSPM);
+    entry.ssade = usesSs && fields.SSADE === 1;
+    entry.sre = fields.SRE === 1;
+    entry.wpe = fields.WPE === 1;
+    entry.eafe = fields.EAFE === 1;
+    entry.snooped = fields.PWSNP === 1;
+    entry.forceSnoop = fields.PGSNP === 1;
+    return entry;
+  }
+
+  /** Reads `words` 64-bit words into `#halves`. */
+  #read(address: number, words: number): boolean {
+    const bus = this.#bus;
+    if (!bus.reaches(address, words * 8)) return false;
+    for (let i = 0; i < words; i++) {
+      bus.load(address + 8 * i);
+      this.#halves[2 * i] = bus.lo;
+      this.#halves[2 * i + 1] = bus.hi;
+    }
+    bus.loads -= words - 1;
+    return true;
+  }
+
+  #words(count: number): bigint[] {
+    return Array.from({ length: count }, (_, i) =>
+      entryOf(this.#halves[2 * i]!, this.#halves[2 * i + 1]!),
+    );
+  }
+
+  #hasReserved(masks: Int32Array, from: number, to: number): boolean {
+    for (let i = from; i < to; i++) {
+      if ((this.#halves[i]! & masks[i]!) !== 0) return true;
+    }
+    return false;
+  }
+
+  #note(table: string, address: number, structure: Described): void {
+    if (!this.#log.on) return;
+    const words = this.#words(structure.words);
+    const entry = words.reduceRight((whole, word) => (whole << 64n) | word, 0n);
+    this.#log.level(table, 0, address, entry, structure.describe(words));
+  }
+}
+
+interface Described {
+  readonly words: number;
+  readonly describe: (words: readonly bigint[]) => string;
+}
+
+const PASID_ENTRY: Described = { words: pasidEntry.words, describe: describePasidEntry };
+
+/** AW 1 to 3 against CAP.SAGAW, whose bit n stands for AW n. */
+function widthSupported(sagaw: number, aw: number): boolean {
+  return aw >= 1 && aw <= 3 && ((sagaw >> aw) & 1) === 1;
+}

@@ -1,0 +1,520 @@
+// The main job end to end, through its command line, in processes of its own. Serial: each run has
+// hundreds of MiB of simulated memory.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { ReportJson } from '../../../vmm/cli/report.ts';
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+const ENTRY = join(ROOT, 'vmm/cli/vsva.js');
+const MIB = 2 ** 20;
+const MINUTES = 60_000;
+
+interface Context {
+  folder: string;
+}
+
+type T = ExecutionContext<Context>;
+
+const test = anyTest as TestFn<Context>;
+
+test.beforeEach((t) => {
+  t.context.folder = mkdtempSync(join(tmpdir(), 'vsva-run-'));
+});
+
+test.afterEach.always((t) => {
+  rmSync(t.context.folder, { recursive: true, force: true });
+});
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface How {
+  readonly input?: Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  /** A signal to send as soon as something was printed. */
+  readonly signal?: NodeJS.Signals;
+}
+
+/** The test runner has an opinion on colours; the runs should have none but what a test gives them. */
+function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env };
+  delete env['FORCE_COLOR'];
+  delete env['NO_COLOR'];
+  return { ...env, ...extra };
+}
+
+/** `vsva ARGS...`, to its end. */
+async function vsva(args: readonly string[], how: How = {}): Promise<Ended> {
+  const child = spawn(process.execPath, [ENTRY, ...args], { env: environment(how.env) });
+  const ended = new Promise<number | null>((done, failed) => {
+    child.once('error', failed);
+    child.once('close', done);
+  });
+  if (how.signal !== undefined) {
+    const { signal } = how;
+    child.stdout.once('data', () => child.kill(signal));
+  }
+  // A run that refuses its options does not read its input.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(how.input);
+  const [stdout, stderr, status] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    ended,
+  ]);
+  return { status, stdout, stderr };
+}
+
+/** A shell command with `$NODE $ENTRY` for vsva, in the test's folder. */
+async function shell(t: T, command: string): Promise<Ended> {
+  const child = spawn('/bin/sh', ['-c', command], {
+    cwd: t.context.folder,
+    env: environment({ NODE: process.execPath, ENTRY }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const ended = new Promise<number | null>((done, failed) => {
+    child.once('error', failed);
+    child.once('close', done);
+  });
+  const [stdout, stderr, status] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    ended,
+  ]);
+  return { status, stdout, stderr };
+}
+
+/** Bytes in which no two pages are alike. */
+function contents(length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  let x = 0x9e37_79b9;
+  for (let i = 0; i < length; i++) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    bytes[i] = x;
+  }
+  return bytes;
+}
+
+function fileOf(t: T, length: number, name = 'file'): { path: string; bytes: Buffer } {
+  const path = join(t.context.folder, name);
+  const bytes = contents(length);
+  writeFileSync(path, bytes);
+  return { path, bytes };
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Exit code 0 and a silent standard error. */
+function succeeded(t: T, { status, stderr }: Ended): void {
+  t.is(stderr, '');
+  t.is(status, 0);
+}
+
+/** Exit code, nothing on standard output, and one line on standard error that matches. */
+function refused(t: T, { status, stdout, stderr }: Ended, code: 1 | 2, message: RegExp): void {
+  t.regex(stderr, /^vsva: [^\n]+\n$/);
+  t.regex(stderr, message);
+  t.is(stdout, '');
+  t.is(status, code);
+}
+
+const reportIn = ({ stdout }: Ended): ReportJson => JSON.parse(stdout) as ReportJson;
+
+const NOTHING_LEFT = { objects: 0, pins: 0, pasidEntries: 0, fds: 0 };
+
+/** Copies a file of `length` bytes and checks everything that holds for any length. */
+async function copies(t: T, length: number): Promise<ReportJson> {
+  const { path, bytes } = fileOf(t, length);
+  const out = join(t.context.folder, 'out');
+  const ended = await vsva(['run', path, '--out', out, '--json']);
+  succeeded(t, ended);
+  t.true(readFileSync(out).equals(bytes), 'OUT is not FILE');
+  t.deepEqual(readdirSync(t.context.folder).sort(), ['file', 'out']);
+  const report = reportIn(ended);
+  t.is(report.file, path);
+  t.is(report.bytes, length);
+  t.deepEqual(report.sha256, { input: sha256(bytes), output: sha256(bytes) });
+  t.deepEqual(report.leftovers, NOTHING_LEFT);
+  return report;
+}
+
+for (const length of [0, 1, 4095, 4096, 4097, MIB]) {
+  test.serial(`a file of ${length} bytes comes out as it went in`, async (t) => {
+    t.timeout(3 * MINUTES);
+    const { counts, pasids } = await copies(t, length);
+    t.is(counts.binds, 1);
+    t.is(pasids.length, 1);
+    t.true(pasids[0]! > 0);
+    t.true(counts.attaches >= 1);
+    t.is(counts.detaches, counts.attaches);
+    t.true(counts.replaces >= 1, 'the process moved to another page table root');
+    // The destination is not present: at least one page request for each of its pages, or batches
+    // of them, but never none.
+    if (length > 0) t.true(counts.pageRequests >= 1);
+  });
+}
+
+test.serial('64 MiB come out as they went in', async (t) => {
+  t.timeout(20 * MINUTES);
+  const { counts } = await copies(t, 64 * MIB);
+  t.true(counts.translations >= (64 * MIB) / 4096);
+});
+
+test.serial('without FILE it takes the sample', async (t) => {
+  const ended = await vsva(['run', '--json']);
+  succeeded(t, ended);
+  const sample = readFileSync(join(ROOT, 'docs/sample.txt'));
+  const report = reportIn(ended);
+  t.is(report.bytes, sample.length);
+  t.is(report.sha256.output, sha256(sample));
+});
+
+test.serial('- is standard input', async (t) => {
+  const input = contents(10_000);
+  const out = join(t.context.folder, 'out');
+  const ended = await vsva(['run', '-', '--out', out, '--json'], { input });
+  succeeded(t, ended);
+  t.true(readFileSync(out).equals(input));
+  t.is(reportIn(ended).file, '<stdin>');
+  t.is(reportIn(ended).sha256.output, sha256(input));
+});
+
+test.serial('--json prints one object with just the promised keys', async (t) => {
+  const { path } = fileOf(t, 5000);
+  const ended = await vsva(['run', path, '--json']);
+  succeeded(t, ended);
+  const report = reportIn(ended);
+  const counts = ['binds', 'attaches', 'replaces', 'detaches', 'pageRequests', 'invalidations'];
+  t.deepEqual(Object.keys(report).sort(), [
+    'bytes',
+    'counts',
+    'file',
+    'leftovers',
+    'pasids',
+    'sha256',
+    'virtualNs',
+  ]);
+  t.deepEqual(
+    Object.keys(report.counts).sort(),
+    [...counts, 'translations', 'iotlbHits', 'faults', 'vmExits', 'ioctls'].sort(),
+  );
+  t.deepEqual(Object.keys(report.sha256), ['input', 'output']);
+  t.deepEqual(report.leftovers, NOTHING_LEFT);
+  const { invalidations, ...numbers } = report.counts;
+  for (const [name, count] of [...Object.entries(numbers), ...Object.entries(invalidations)]) {
+    t.true(Number.isSafeInteger(count) && count >= 0, `${name}: ${count}`);
+  }
+  for (const name of ['translations', 'vmExits', 'ioctls'] as const)
+    t.true(numbers[name] > 0, name);
+  t.true(numbers.iotlbHits <= numbers.translations);
+  t.is(numbers.faults, 0);
+  t.true(Object.keys(invalidations).length >= 3, 'PASID cache, IOTLB and device-TLB at least');
+  t.true(report.virtualNs > 0);
+});
+
+test.serial('the walkthrough tells the whole chain, plain and readable in a pipe', async (t) => {
+  const { path } = fileOf(t, 3 * 4096 + 1);
+  const full = await vsva(['run', path]);
+  succeeded(t, full);
+  const lines = full.stdout.split('\n');
+  t.deepEqual(
+    lines.filter((line) => line.length > 100),
+    [],
+    'at most 100 columns',
+  );
+  t.notRegex(full.stdout, /(?!\n)\p{Cc}/u, 'no escape codes');
+
+  const phases = lines.flatMap((line) => /^(\d+)\. \S/.exec(line)?.[1] ?? []);
+  t.deepEqual(
+    phases,
+    phases.map((_, i) => String(i + 1)),
+  );
+  t.true(phases.length >= 6);
+  for (const name of [
+    ...['VFIO_DEVICE_BIND_IOMMUFD', 'IOMMU_GET_HW_INFO', 'IOMMU_IOAS_ALLOC', 'IOMMU_IOAS_MAP'],
+    ...['IOMMU_HWPT_ALLOC', 'IOMMU_FAULT_QUEUE_ALLOC', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT'],
+    ...['IOMMU_HWPT_INVALIDATE', 'VFIO_DEVICE_DETACH_IOMMUFD_PT', 'IOMMU_DESTROY'],
+    ...['iommu_sva_bind_device', 'kvm_exit', 'attach_device_pasid', 'pasid_entry', 'qi_submit'],
+    ...['enqcmd', 'dma', 'page_request', 'prq_report', 'fault_deliver', 'page_group_response'],
+    ...['munmap', 'replace_device_pasid', 'iommu_sva_unbind_device', 'detach_device_pasid'],
+  ]) {
+    t.regex(full.stdout, new RegExp(`\\b${name}\\b`), name);
+  }
+  t.regex(full.stdout, /^ +more of the same: .*\d\u00d7/m, 'repetition is folded with counts');
+
+  const quiet = await vsva(['run', path, '--quiet']);
+  succeeded(t, quiet);
+  t.regex(quiet.stdout, /^\nVerified\. .*12289 bytes, 1 copy/);
+  t.true(quiet.stdout.split('\n').length < 20);
+  t.true(full.stdout.endsWith(quiet.stdout), '--quiet is the summary that ends the walkthrough');
+});
+
+test.serial('colours come where they are wanted, and never with NO_COLOR', async (t) => {
+  const { path } = fileOf(t, 1);
+  const inks = async (env: Record<string, string>): Promise<boolean> => {
+    const ended = await vsva(['run', path, '--quiet'], { env });
+    succeeded(t, ended);
+    return ended.stdout.includes('\u001b');
+  };
+  t.true(await inks({ FORCE_COLOR: '1' }));
+  t.false(await inks({ NO_COLOR: '1' }));
+  t.false(await inks({}));
+});
+
+interface TraceLine {
+  readonly seq: number;
+  readonly ns: number;
+  readonly cause: number;
+  readonly layer: string;
+  readonly event: string;
+  readonly [field: string]: string | number;
+}
+
+const linesOf = (path: string): TraceLine[] =>
+  readFileSync(path, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as TraceLine);
+
+test.serial('--trace keeps every event, in order, each after its cause', async (t) => {
+  const { path } = fileOf(t, 9000);
+  const trace = join(t.context.folder, 'trace');
+  const ended = await vsva(['run', path, '--json', '--trace', trace]);
+  succeeded(t, ended);
+  const lines = linesOf(trace);
+  const odd = lines.filter(({ seq, ns, cause }, i) => {
+    return seq !== i + 1 || cause >= seq || cause < 0 || ns < (lines[i - 1]?.ns ?? 0);
+  });
+  t.deepEqual(odd, []);
+
+  const { counts, leftovers } = reportIn(ended);
+  const times = (event: string): number => lines.filter((line) => line.event === event).length;
+  t.is(times('vmm:kvm_exit'), counts.vmExits);
+  t.is(times('syscall:ioctl'), counts.ioctls);
+  t.is(times('iommu:replace_device_pasid'), counts.replaces);
+  const last = lines.find(({ event }) => event === 'host:leftovers')!;
+  t.like(last, { ...leftovers });
+
+  // The chain of DESIGN.md: guest, VM exit, ioctl, attach; page request to the guest's handler.
+  const chain = (line: TraceLine | undefined): string[] => {
+    const events: string[] = [];
+    for (let at = line; at !== undefined; at = lines[at.cause - 1]) {
+      events.push(at.event, at.layer);
+    }
+    return events;
+  };
+  const attach = chain(lines.find(({ event }) => event === 'iommu:attach_device_pasid'));
+  for (const link of ['syscall:ioctl', 'vmm:kvm_exit', 'guest'])
+    t.true(attach.includes(link), link);
+  const request = chain(lines.find(({ event }) => event === 'guest:prq_report'));
+  for (const link of ['vmm', 'host', 'device']) t.true(request.includes(link), link);
+  const resumed = chain(lines.find(({ event }) => event === 'dsa:page_response'));
+  for (const link of ['vtd', 'host', 'vmm:kvm_exit', 'guest']) t.true(resumed.includes(link), link);
+});
+
+test.serial('the same seed gives the same trace, byte for byte; another one another', async (t) => {
+  const { path } = fileOf(t, 9000);
+  const traceOf = async (name: string, seed: string, more: string[] = []): Promise<Buffer> => {
+    const trace = join(t.context.folder, name);
+    const ended = await vsva(['run', path, '--quiet', '--seed', seed, '--trace', trace, ...more]);
+    succeeded(t, ended);
+    return readFileSync(trace);
+  };
+  for (const more of [[], ['--vms', '2', '--procs', '2']]) {
+    const first = await traceOf('first', '7', more);
+    t.true(first.equals(await traceOf('second', '7', more)), 'not the same');
+    // Beyond the line that tells the seed, memory is dealt differently.
+    const rest = (trace: Buffer): string => trace.toString().slice(trace.indexOf('\n'));
+    t.true(rest(first) !== rest(await traceOf('third', '8', more)), 'the seed changed nothing');
+  }
+});
+
+test.serial('the walkthrough does not depend on who listens', async (t) => {
+  const { path } = fileOf(t, 5000);
+  const trace = join(t.context.folder, 'trace');
+  const alone = await vsva(['run', path]);
+  const recorded = await vsva(['run', path, '--trace', trace]);
+  succeeded(t, alone);
+  t.is(recorded.stdout, alone.stdout);
+});
+
+test.serial('several machines with several processes: each copy is its own', async (t) => {
+  t.timeout(5 * MINUTES);
+  const { path, bytes } = fileOf(t, 20_000);
+  const out = join(t.context.folder, 'out');
+  const ended = await vsva(['run', path, '--vms', '2', '--procs', '2', '--out', out, '--json']);
+  succeeded(t, ended);
+  t.deepEqual(readdirSync(t.context.folder).sort(), [
+    'file',
+    ...['out.vm0.p0', 'out.vm0.p1', 'out.vm1.p0', 'out.vm1.p1'],
+  ]);
+  for (const name of ['vm0.p0', 'vm0.p1', 'vm1.p0', 'vm1.p1']) {
+    t.true(readFileSync(`${out}.${name}`).equals(bytes), name);
+  }
+  const { counts, pasids, leftovers } = reportIn(ended);
+  t.is(counts.binds, 4);
+  t.is(pasids.length, 4);
+  t.true(counts.replaces >= 4);
+  t.is(counts.attaches, counts.detaches);
+  t.deepEqual(leftovers, NOTHING_LEFT);
+});
+
+test.serial('processes of one machine have different PASIDs', async (t) => {
+  const { path } = fileOf(t, 100);
+  const ended = await vsva(['run', path, '--procs', '3', '--json']);
+  succeeded(t, ended);
+  t.is(new Set(reportIn(ended).pasids).size, 3);
+});
+
+const MISUSES: [what: string, args: string[], message: RegExp][] = [
+  ['an unknown option', ['run', '--bogus'], /unknown option '--bogus'/],
+  ['a misspelt option', ['run', '--sed', '1'], /unknown option '--sed'.*--seed/],
+  ['an unknown command', ['walk'], /unknown command 'walk'|too many arguments/],
+  ['a second file', ['run', '-', '-'], /too many arguments/],
+  ['an option without its value', ['run', '--out'], /--out <OUT>.* argument missing/],
+  ['a seed that is none', ['run', '--seed', 'x'], /--seed <N>.*'x'.*whole number/],
+  ['no machine at all', ['run', '--vms', '0'], /--vms <N>.*from 1 to/],
+  ['too many machines', ['run', '--vms', '32'], /--vms <N>.*from 1 to 31/],
+  ['a memory size that is none', ['run', '--mem', 'big'], /--mem <SIZE>.*'big'.*256M/],
+  ['two kinds of output', ['run', '--quiet', '--json'], /'--quiet'.*'--json'/],
+  ['steps without a terminal', ['run', '--step'], /--step.*not a terminal/],
+  ['more host than there can be', ['run', '--mem', '4G', '--vms', '3'], /8 GiB.*--mem or --vms/],
+];
+
+for (const [what, args, message] of MISUSES) {
+  test.serial(`refused with 2: ${what}`, async (t) => {
+    refused(t, await vsva(args), 2, message);
+  });
+}
+
+test.serial('an unreadable FILE is refused', async (t) => {
+  const missing = join(t.context.folder, 'missing');
+  refused(t, await vsva(['run', missing]), 1, /cannot read .*missing: no such file/);
+  refused(t, await vsva(['run', t.context.folder]), 1, /cannot read .*: it is a directory/);
+});
+
+test.serial('an OUT or a trace that cannot be written is refused before the run', async (t) => {
+  const { folder } = t.context;
+  const { path, bytes } = fileOf(t, 100);
+  for (const option of ['--out', '--trace']) {
+    const nowhere = join(folder, 'no', 'such');
+    refused(t, await vsva(['run', path, option, nowhere]), 1, /cannot write .*no such file/);
+    refused(t, await vsva(['run', path, option, folder]), 1, /cannot write .*directory/);
+  }
+  // One of four names is taken by a directory: the other three are not left behind.
+  const taken = await vsva([
+    'run',
+    '-',
+    '--procs',
+    '4',
+    '--out',
+    join(folder, '..', 'nowhere', 'x'),
+  ]);
+  refused(t, taken, 1, /cannot write .*x\.vm0\.p0: no such file/);
+  refused(t, await vsva(['run', path, '--trace', path]), 2, /--trace would overwrite the file/);
+  const both = join(folder, 'both');
+  refused(
+    t,
+    await vsva(['run', path, '--trace', both, '--out', both]),
+    2,
+    /--trace and --out would write the same file/,
+  );
+  t.deepEqual(readdirSync(folder), ['file']);
+  t.true(readFileSync(path).equals(bytes));
+});
+
+test.serial('OUT may be FILE itself', async (t) => {
+  const { path, bytes } = fileOf(t, 6000);
+  succeeded(t, await vsva(['run', path, '--quiet', '--out', path]));
+  t.true(readFileSync(path).equals(bytes));
+});
+
+test.serial(
+  'too little guest memory: told how much is needed and which option gives it',
+  async (t) => {
+    t.timeout(3 * MINUTES);
+    const { path } = fileOf(t, 0);
+    truncateSync(path, 64 * MIB);
+    const out = join(t.context.folder, 'out');
+    const ended = await vsva(['run', path, '--mem', '64M', '--out', out]);
+    refused(t, ended, 2, /67108864 bytes need \d+ MiB .*has 64 MiB: raise it with --mem \d+M/);
+    t.false(existsSync(out));
+
+    // What is advised is enough.
+    truncateSync(path, 10 * MIB);
+    const small = await vsva(['run', path, '--mem', '4M']);
+    const advice = /--mem (\d+M)/.exec(small.stderr)?.[1] ?? '';
+    t.not(advice, '');
+    succeeded(t, await vsva(['run', path, '--quiet', '--mem', advice]));
+  },
+);
+
+test.serial(
+  'a reader that goes away ends the run quietly, and nothing half done stays',
+  async (t) => {
+    const { folder } = t.context;
+    fileOf(t, 4 * MIB);
+    const status = (): string => readFileSync(join(folder, 'status'), 'utf8').trim();
+    const run = '"$NODE" "$ENTRY" run file';
+    const early = await shell(t, `{ ${run} --out out; echo $? >status; } | head -n 2`);
+    t.is(early.stderr, '');
+    t.regex(early.stdout, /^\n1\. [^\n]+\n$/);
+    t.is(status(), '1', 'not verified by then');
+    t.deepEqual(readdirSync(folder).sort(), ['file', 'status']);
+
+    const late = await shell(t, `{ ${run} --quiet --out out; echo $? >status; } | true`);
+    t.is(late.stderr, '');
+    t.is(status(), '0', 'everything was done but the telling');
+    t.is(statSync(join(folder, 'out')).size, 4 * MIB);
+  },
+);
+
+test.serial('a full disk under standard output is told in one line', async (t) => {
+  const full = openSync('/dev/full', 'w');
+  const child = spawn(process.execPath, [ENTRY, 'run', '--quiet'], {
+    env: environment(),
+    stdio: ['ignore', full, 'pipe'],
+  });
+  const ended = new Promise((done) => child.once('close', done));
+  t.is(
+    await text(child.stderr!),
+    'vsva: cannot write standard output: no space left on the device\n',
+  );
+  t.is(await ended, 1);
+  closeSync(full);
+});
+
+test.serial('an interrupted run says so and leaves only the events so far', async (t) => {
+  t.timeout(3 * MINUTES);
+  const { folder } = t.context;
+  const { path } = fileOf(t, 16 * MIB);
+  const trace = join(folder, 'trace');
+  const ended = await vsva(['run', path, '--out', join(folder, 'out'), '--trace', trace], {
+    signal: 'SIGINT',
+  });
+  t.is(ended.status, 1);
+  t.regex(ended.stderr, /^vsva: interrupted at \d+ ns of virtual time, [^\n]+\n$/);
+  t.deepEqual(readdirSync(folder).sort(), ['file', 'trace']);
+  t.notThrows(() => linesOf(trace));
+});

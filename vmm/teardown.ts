@@ -1,0 +1,29 @@
+import type { Task } from '../host/syscall.ts';
+import { SysError } from './sys-error.ts';
+
+interface Step {
+  readonly what: string;
+  readonly undo: () => Task;
+}
+
+/** What the VMM has acquired, to be given back in reverse order (DESIGN.md decision 5, blocking). */
+export class Teardown {
+  readonly #steps: Step[] = [];
+
+  /** Registers the counterpart of what just succeeded. */
+  defer(what: string, undo: () => Task): void {
+    this.#steps.push({ what, undo });
+  }
+
+  /** Undoes everything; a step the kernel refuses is reported and the others go on. */
+  *run(refused: (what: string, error: SysError) => void): Task {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        yield* step.undo();
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error;
+        refused(step.what, error);
+      }
+    }
+  }
+}
