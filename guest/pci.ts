@@ -173,10 +173,6 @@ export class PciFunction {
     yield* this.write(this.extCap(PciExtCap.ATS) + AtsCap.CONTROL, 2, AtsCap.CONTROL_ENABLE);
   }
 
-  *disableAts(): Task {
-    yield* this.write(this.extCap(PciExtCap.ATS) + AtsCap.CONTROL, 2, 0);
-  }
-
   *resetPri(): Task {
     const at = this.extCap(PciExtCap.PRI);
     yield* this.write(at + PriCap.CONTROL, 2, PriCap.CONTROL_RESET);

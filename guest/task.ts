@@ -56,6 +56,22 @@ export function* sleep(ns: number): Task {
   yield { kind: 'wait', queue: null, ns };
 }
 
+/** Wakes a thread for an event that may come while it is busy: none is lost, several are one. */
+export class Signal {
+  readonly #queue = new WaitQueue();
+  #raised = false;
+
+  raise(): void {
+    this.#raised = true;
+    this.#queue.wake();
+  }
+
+  *wait(): Task {
+    while (!this.#raised) yield* waitOn(this.#queue);
+    this.#raised = false;
+  }
+}
+
 /** `yield* mutex.lock(); try { ... } finally { mutex.unlock(); }` */
 export class Mutex {
   readonly #freed = new WaitQueue();

@@ -1,5 +1,5 @@
 import { type CompletionInit, DsaStatus, encodeCompletion } from '../spec/dsa/completion.ts';
-import { DescriptorFlag as F, Opcode } from '../spec/dsa/opcodes.ts';
+import { DescriptorFlag as F } from '../spec/dsa/opcodes.ts';
 import type { Work } from './work.ts';
 
 /**
@@ -27,10 +27,4 @@ export function completionRecord(work: Work): Uint8Array {
 /** Whether data was processed, so that the record's operation-specific part has a meaning. */
 function isCounted(work: Work): boolean {
   return work.status !== DsaStatus.INVALID_FLAGS;
-}
-
-/** Bytes of data a descriptor is about, for the trace. */
-export function traceBytes(work: Work): number {
-  const { opcode, size } = work.descriptor;
-  return opcode === Opcode.NOOP || opcode === Opcode.DRAIN || opcode === Opcode.BATCH ? 0 : size;
 }

@@ -1,25 +1,19 @@
-import { device } from '../../trace/catalogue/device.ts';
 import type { Tracer } from '../../trace/tracer.ts';
 import type { Clock } from '../clock.ts';
 import type { Fabric } from '../pci/fabric.ts';
-import { CPL } from '../pci/fabric.ts';
-import { COMPLETION_BYTES, DsaStatus, statusName } from '../spec/dsa/completion.ts';
-import {
-  CrcFlag,
-  DescriptorFlag as F,
-  DrainFlag,
-  Opcode,
-  opcodeName,
-} from '../spec/dsa/opcodes.ts';
+import { DsaStatus } from '../spec/dsa/completion.ts';
+import { CrcFlag, DescriptorFlag as F, DrainFlag, Opcode } from '../spec/dsa/opcodes.ts';
 import { Batch } from './batch.ts';
-import { completionRecord, leavesRecord, traceBytes } from './completion.ts';
+import { ClientMemory } from './client-memory.ts';
+import { completionRecord, leavesRecord } from './completion.ts';
+import { traceComplete, traceData, traceStart } from './engine-trace.ts';
 import type { SoftwareErrorInfo } from './errors.ts';
 import type { DsaModel } from './model.ts';
 import { DSA_NS } from './model.ts';
 import type { PageRequests, PageWaiter } from './page-requests.ts';
 import { PageWait, Wait } from './page-wait.ts';
 import { Landing, Transfer } from './transfer.ts';
-import { Reach, Run, type Translator } from './translator.ts';
+import { Reach, type Translator } from './translator.ts';
 import { mayInterrupt, type Rules, validate } from './validate.ts';
 import { offsetOf, pageOf, type Work } from './work.ts';
 
@@ -79,7 +73,7 @@ export class Engine implements PageWaiter {
   readonly #transfer: Transfer;
   readonly #list = new Uint8Array(PAGE);
   readonly #scratch = new Uint8Array(SEED_BYTES);
-  readonly #run = new Run();
+  readonly #memory: ClientMemory;
   readonly #onTick = (): void => this.#tick();
   #phase: number = Phase.IDLE;
   #step: Step = Step.DATA;
@@ -99,6 +93,7 @@ export class Engine implements PageWaiter {
     this.#host = host;
     const { rid, fabric, translator, model } = host;
     this.#wait = new PageWait(this, host);
+    this.#memory = new ClientMemory(host);
     this.#transfer = new Transfer({ rid, fabric, translator, slicePages: model.slicePages });
   }
 
@@ -214,14 +209,7 @@ export class Engine implements PageWaiter {
     this.#wait.begin();
     if (host.trace.on) {
       if (work.batchIndex >= 0) host.trace.cause = this.#batchCause;
-      host.trace.cause = host.trace.emit(device.start, {
-        device: host.name,
-        wq: work.client.wq,
-        engine: this.index,
-        pasid: work.client.pasid,
-        operation: opcodeName(work.descriptor.opcode),
-        bytes: traceBytes(work),
-      });
+      host.trace.cause = traceStart(host, work, this.index);
       if (work.batchIndex < 0) this.#batchCause = host.trace.cause;
     }
     work.status = validate(work, host.rules);
@@ -288,25 +276,11 @@ export class Engine implements PageWaiter {
     const { host, work } = this.#parts;
     if (!this.#dataSeen) {
       this.#dataSeen = true;
-      if (host.trace.on) this.#traceData(work);
+      if (host.trace.on) traceData(host, work);
     }
     const requests = host.translator.requests - before;
     this.#phase = Phase.MOVE;
     this.#arm(DSA_NS.SEGMENT * transfer.segments + DSA_NS.ATS * requests);
-  }
-
-  #traceData(work: Work): void {
-    const { opcode, source, destination } = work.descriptor;
-    const reads = opcode !== Opcode.FILL;
-    const writes =
-      opcode === Opcode.FILL || opcode === Opcode.MEMMOVE || opcode === Opcode.COPY_CRC;
-    this.#host.trace.emit(device.firstDma, {
-      device: this.#host.name,
-      pasid: work.client.pasid,
-      from: reads ? source : 0n,
-      to: writes ? destination : 0n,
-      bytes: work.descriptor.size,
-    });
   }
 
   #land(): void {
@@ -381,10 +355,7 @@ export class Engine implements PageWaiter {
     }
   }
 
-  /**
-   * Reads `length` bytes inside one page into `into` at 0. Null: the engine is blocked and will come
-   * back to the same step.
-   */
+  /** As `ClientMemory.read`; null: the engine is blocked and will come back to the same step. */
   #fetch(
     work: Work,
     address: bigint,
@@ -392,20 +363,9 @@ export class Engine implements PageWaiter {
     into: Uint8Array,
     blocks: boolean,
   ): Reach | null {
-    const { fabric, translator, rid } = this.#host;
-    const { client } = work;
-    const vpn = pageOf(address);
-    this.#run.forget();
-    const reach = translator.resolve(client, vpn, false, this.#run);
-    if (reach !== Reach.OK) {
-      const asks = reach === Reach.ABSENT && blocks;
-      return asks && this.#block(work, vpn, false) ? null : reach;
-    }
-    const { pasid, privileged } = client;
-    const { type, page } = translator;
-    const at = offsetOf(address);
-    const status = fabric.read(rid, pasid, privileged, type, page, at, into, 0, length);
-    return status === CPL.SUCCESS ? Reach.OK : Reach.ABSENT;
+    const reach = this.#memory.read(work.client, address, length, into);
+    const waits = reach === Reach.ABSENT && blocks && this.#block(work, pageOf(address), false);
+    return waits ? null : reach;
   }
 
   /** Waits for a page: true, or false when page requests are off or do not help. */
@@ -482,27 +442,12 @@ export class Engine implements PageWaiter {
     }
   }
 
-  /** Null: blocked. Everything but the status byte goes first, since software polls that byte. */
+  /** Null: blocked. */
   #writeRecord(work: Work): Reach | null {
-    const { fabric, translator, rid, model } = this.#host;
-    const { client } = work;
     const { completion } = work.descriptor;
-    const vpn = pageOf(completion);
-    this.#run.forget();
-    const reach = translator.resolve(client, vpn, true, this.#run);
-    if (reach !== Reach.OK) {
-      const may = model.recordFaultsRequestPages && reach === Reach.ABSENT;
-      return may && this.#block(work, vpn, true) ? null : reach;
-    }
-    const { pasid, privileged } = client;
-    const { type, page } = translator;
-    const at = offsetOf(completion);
-    const bytes = completionRecord(work);
-    const rest = COMPLETION_BYTES - 1;
-    const body = fabric.write(rid, pasid, privileged, type, page, at + 1, bytes, 1, rest);
-    if (body !== CPL.SUCCESS) return Reach.ABSENT;
-    const status = fabric.write(rid, pasid, privileged, type, page, at, bytes, 0, 1);
-    return status === CPL.SUCCESS ? Reach.OK : Reach.ABSENT;
+    const reach = this.#memory.writeRecord(work.client, completion, completionRecord(work));
+    const asks = this.#host.model.recordFaultsRequestPages && reach === Reach.ABSENT;
+    return asks && this.#block(work, pageOf(completion), true) ? null : reach;
   }
 
   #recordFault(work: Work): void {
@@ -528,16 +473,7 @@ export class Engine implements PageWaiter {
   #finish(work: Work, interrupts: boolean): void {
     const { host } = this.#parts;
     this.descriptors++;
-    if (host.trace.on) {
-      host.trace.cause = host.trace.emit(device.complete, {
-        device: host.name,
-        wq: work.client.wq,
-        pasid: work.client.pasid,
-        operation: opcodeName(work.descriptor.opcode),
-        status: statusName(work.status),
-        bytes: work.completed,
-      });
-    }
+    if (host.trace.on) host.trace.cause = traceComplete(host, work);
     if (interrupts) this.#interrupt(work);
     const batch = this.#batch;
     if (batch !== null) {

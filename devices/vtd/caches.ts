@@ -92,9 +92,7 @@ export class Caches {
   }
 
   #dropDomain(did: number): number {
-    return (
-      this.iotlb.dropDomain(did) + this.first.dropDomain(did) + this.second.dropDomain(did)
-    );
+    return this.iotlb.dropDomain(did) + this.first.dropDomain(did) + this.second.dropDomain(did);
   }
 
   #dropTranslations(): number {

@@ -1,6 +1,12 @@
 import { FAULT } from '../spec/vtd/faults.ts';
 import { PGTT } from '../spec/vtd/pasid.ts';
-import { describeFirstStage, FS_LEAF_RESERVED_LO, FS_LO, levelPages, SS_LO } from '../spec/x86/paging.ts';
+import {
+  describeFirstStage,
+  FS_LEAF_RESERVED_LO,
+  FS_LO,
+  levelPages,
+  SS_LO,
+} from '../spec/x86/paging.ts';
 import type { UnitConfig } from './config.ts';
 import type { PasidConfig } from './entries.ts';
 import { indexOf, isCanonical } from './first-stage.ts';
@@ -83,16 +89,32 @@ export class CheckedWalk {
     const second = this.#second;
     const fault = second.walk(how, request.vpn);
     if (fault !== 0) return fault;
+    return this.#grantSecond(how, request, true);
+  }
+
+  /**
+   * Reports what `SecondStage.fast` found at `frame`. False: it needs the checked walk after all.
+   */
+  reportSecond(how: PasidConfig, request: WalkRequest, frame: number): boolean {
+    this.#second.frame = frame;
+    return this.#grantSecond(how, request, false) === 0;
+  }
+
+  /** What a second-stage leaf grants; sets its dirty bit only where `mayUpdate`. */
+  #grantSecond(how: PasidConfig, request: WalkRequest, mayUpdate: boolean): number {
+    const second = this.#second;
     const denied = this.#secondStageDenies(request);
     if (denied !== 0) return denied;
     let flags = (second.access & SS_LO.R) !== 0 ? TLB.R : 0;
     if (how.forceSnoop || (second.leaf & SS_LO.SNP) !== 0) flags |= TLB.SNOOP;
     if ((second.access & SS_LO.W) !== 0) {
-      if (request.dirty) {
-        const failed = second.setDirty(how, second.leafAddress, second.leaf);
-        if (failed !== 0) return failed;
+      if (second.isDirty(how)) {
         flags |= TLB.W;
-      } else if (second.isDirty(how)) {
+      } else if (request.dirty) {
+        const failed = mayUpdate
+          ? second.setDirty(how, second.leafAddress, second.leaf)
+          : FAULT.SS_AD_FAILED;
+        if (failed !== 0) return failed;
         flags |= TLB.W;
       }
     }

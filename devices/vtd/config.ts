@@ -1,5 +1,4 @@
 import { bits } from '../spec/bits.ts';
-import { SS_LO } from '../spec/x86/paging.ts';
 import { CAP, type Cap, ECAP, type Ecap } from '../spec/vtd/capabilities.ts';
 import {
   contextEntry,
@@ -9,6 +8,7 @@ import {
   rootEntry,
 } from '../spec/vtd/context.ts';
 import { pasidDirEntry, pasidEntryReserved } from '../spec/vtd/pasid.ts';
+import { SS_LO } from '../spec/x86/paging.ts';
 
 /**
  * What CAP, ECAP and the host address width mean for the walks: masks over the int32 halves of an

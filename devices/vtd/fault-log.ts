@@ -87,4 +87,3 @@ export class FaultLog {
     if (!pending) this.#event.clear(FSTS.PPF);
   }
 }
-

@@ -1,5 +1,5 @@
-import { FS_LO } from '../spec/x86/paging.ts';
 import type { PhysicalMemory } from '../memory.ts';
+import { FS_LO } from '../spec/x86/paging.ts';
 import type { UnitConfig } from './config.ts';
 import type { PasidConfig } from './entries.ts';
 import { TLB } from './iotlb.ts';

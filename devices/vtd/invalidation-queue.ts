@@ -80,7 +80,10 @@ export class InvalidationQueue {
   readonly #waits: PendingWait[] = [];
   /** What the world has not finished with. */
   #held: ValidDescriptor | null = null;
-  #resumedEarly = false;
+  /** `resume` came, perhaps before the world's own return. */
+  #resumed = false;
+  /** The queue was disabled meanwhile. */
+  #abandoned = false;
 
   constructor(parts: QueueParts) {
     const { config, registers, world } = parts;
@@ -108,6 +111,7 @@ export class InvalidationQueue {
   /** GCMD.QIE 1 to 0: the head returns to 0; waits that stand are forgotten. */
   disable(): void {
     this.#enabled = false;
+    this.#abandoned = true;
     this.#waits.length = 0;
     this.#parts.registers.set64(REG.IQH, 0n);
   }
@@ -124,8 +128,8 @@ export class InvalidationQueue {
     const held = this.#held;
     if (held === null) return;
     this.#held = null;
-    this.#resumedEarly = true;
-    if (held.type === 'inv_wait' && this.#enabled) this.#wait(held);
+    this.#resumed = true;
+    if (held.type === 'inv_wait' && !this.#abandoned) this.#wait(held);
     this.kick();
   }
 
@@ -242,11 +246,9 @@ export class InvalidationQueue {
         })
       : null;
     if (world.forward !== undefined) {
-      this.#held = d;
-      this.#resumedEarly = false;
-      const done = world.forward(d);
-      if (!done && !this.#resumedEarly) return;
-      if (this.#resumedEarly) return;
+      this.#hold(d);
+      const isDone = world.forward(d);
+      if (!isDone || this.#resumed) return;
       this.#held = null;
     } else if (d.type === 'dev_tlb' || d.type === 'p_dev_tlb') {
       this.#invalidateDevice(d);
@@ -255,6 +257,12 @@ export class InvalidationQueue {
       this.#respond(d.rid, pasid, d.prgi, d.code);
     }
     if (d.type === 'inv_wait') this.#wait(d);
+  }
+
+  #hold(d: ValidDescriptor): void {
+    this.#held = d;
+    this.#resumed = false;
+    this.#abandoned = false;
   }
 
   #drop(d: ValidDescriptor): number {

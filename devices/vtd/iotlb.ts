@@ -85,7 +85,7 @@ export class Iotlb {
     const at = slot << 2;
     const payload = this.payload;
     payload[at] = pfn | 0;
-    payload[at + 1] = ((pfn / 2 ** 32) | 0) | flags | (shift << SHIFT_LO);
+    payload[at + 1] = (pfn / 2 ** 32) | 0 | flags | (shift << SHIFT_LO);
     payload[at + 2] = firstStage ? did | FIRST_STAGE : did;
     payload[at + 3] = tagPasid;
     if (shift > 12) this.#hasLarge = true;

@@ -1,7 +1,7 @@
+import type { PhysicalMemory } from '../memory.ts';
 import { FAULT } from '../spec/vtd/faults.ts';
 import { SSLPS } from '../spec/vtd/registers.ts';
 import { describeSecondStage, levelPages, SS_LEAF_RESERVED_LO, SS_LO } from '../spec/x86/paging.ts';
-import type { PhysicalMemory } from '../memory.ts';
 import type { UnitConfig } from './config.ts';
 import type { PasidConfig } from './entries.ts';
 import { NARROW_FRAMES, type SecondStageCache } from './structure-caches.ts';

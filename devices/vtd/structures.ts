@@ -1,10 +1,10 @@
 import {
-  contextEntryAddress,
   contextEntry,
+  contextEntryAddress,
+  LEGACY_TT,
   legacyContextEntry,
   legacyContextEntryAddress,
   legacyRootEntry,
-  LEGACY_TT,
   pasidCount,
   rootEntry,
   rootEntryAddress,
@@ -42,8 +42,9 @@ export class Structures {
   fpd = false;
   /** Latched by set-root-table-pointer. */
   ttm: number = TTM.LEGACY;
+  /** Whether what was latched is a mode and a pointer that the unit can use. */
+  valid = true;
   #root = 0;
-  #rootValid = true;
   readonly #config: UnitConfig;
   readonly #bus: TableBus;
   readonly #log: WalkLog;
@@ -76,12 +77,12 @@ export class Structures {
       fields.TTM === TTM.LEGACY ||
       (fields.TTM === TTM.SCALABLE && ecap.SMTS === 1) ||
       (fields.TTM === TTM.ABORT_DMA && ecap.ADMS === 1);
-    this.#rootValid = supported && fields.SSIRWE === 0 && fields.RTA < hawPages * 4096;
+    this.valid = supported && fields.SSIRWE === 0 && fields.RTA < hawPages * 4096;
   }
 
   /** The fault that the translation mode alone raises for a request, or 0. */
   modeFault(hasPasid: boolean, pageRequest: boolean): number {
-    if (!this.#rootValid) return FAULT.RTADDR_INVALID;
+    if (!this.valid) return FAULT.RTADDR_INVALID;
     if (this.ttm === TTM.ABORT_DMA) return FAULT.ABORT_DMA;
     if (this.ttm !== TTM.LEGACY) return 0;
     if (pageRequest) return FAULT.LEGACY_PAGE_REQUEST;

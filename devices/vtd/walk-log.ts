@@ -1,6 +1,6 @@
+import { vtd } from '../../trace/catalogue/vtd.ts';
 import type { Values } from '../../trace/event.ts';
 import type { Tracer } from '../../trace/tracer.ts';
-import { vtd } from '../../trace/catalogue/vtd.ts';
 
 type Level = Values<typeof vtd.walkLevel.fields>;
 

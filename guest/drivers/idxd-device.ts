@@ -16,7 +16,7 @@ import { guest } from '../../trace/catalogue/guest.ts';
 import type { Core } from '../core.ts';
 import { GuestError } from '../errno.ts';
 import { mmioRead, mmioRead32, mmioWrite } from '../mmio.ts';
-import { Backoff, Mutex, sleep, type Task, WaitQueue, waitOn } from '../task.ts';
+import { Backoff, Mutex, Signal, sleep, type Task, WaitQueue, waitOn } from '../task.ts';
 
 /** Polls of a command before interrupts work. */
 const MAX_POLLS = 10_000;
@@ -26,11 +26,10 @@ export class IdxdDevice {
   /** Guest physical address of BAR0. */
   readonly registers: number;
   readonly #commandDone = new WaitQueue();
-  readonly #interrupted = new WaitQueue();
+  readonly #interrupted = new Signal();
   readonly #lock = new Mutex();
   /** The last error of each PASID that no completion record could carry. */
   readonly #softwareErrors = new Map<number, string>();
-  #pending = false;
   #commandCompleted = false;
 
   constructor(core: Core, registers: number) {
@@ -56,8 +55,7 @@ export class IdxdDevice {
 
   /** The handler of MSI-X vector 0: its thread does the work. */
   readonly onMiscInterrupt = (): void => {
-    this.#pending = true;
-    this.#interrupted.wake();
+    this.#interrupted.raise();
   };
 
   /** `errorSeen` is woken when a software error was recorded. */
@@ -74,8 +72,7 @@ export class IdxdDevice {
 
   *#misc(errorSeen: WaitQueue): Task {
     while (true) {
-      while (!this.#pending) yield* waitOn(this.#interrupted);
-      this.#pending = false;
+      yield* this.#interrupted.wait();
       const cause = yield* this.read32(DsaReg.INTCAUSE);
       if (cause === 0) continue;
       yield* this.write32(DsaReg.INTCAUSE, cause);

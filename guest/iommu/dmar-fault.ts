@@ -4,22 +4,22 @@ import { describeFault, FAULT_TYPE, FRCD } from '../../devices/spec/vtd/faults.t
 import { type Cap, FSTS, faultRecordOffset, REG } from '../../devices/spec/vtd/registers.ts';
 import { guest } from '../../trace/catalogue/guest.ts';
 import type { Core } from '../core.ts';
-import { type Task, WaitQueue, waitOn } from '../task.ts';
+import { Signal, type Task } from '../task.ts';
 import type { UnitRegisters } from './registers.ts';
 
 /** Programs the fault event and starts the thread that serves it. GuestError ENOSPC. */
 export function* enableFaultReporting(core: Core, registers: UnitRegisters, cap: Cap): Task {
-  const interrupted = new WaitQueue();
+  const interrupted = new Signal();
   const line = core.interrupts.allocate('dmar', () => {
-    interrupted.wake();
+    interrupted.raise();
   });
   yield* registers.programEvent(REG.FECTL, line);
   core.sched.spawn('irq/dmar', serve(core, registers, cap, interrupted));
 }
 
-function* serve(core: Core, registers: UnitRegisters, cap: Cap, queue: WaitQueue): Task {
+function* serve(core: Core, registers: UnitRegisters, cap: Cap, interrupted: Signal): Task {
   while (true) {
-    yield* waitOn(queue);
+    yield* interrupted.wait();
     const status = yield* registers.read32(REG.FSTS);
     const first = (status & FSTS.FRI) >>> FSTS.FRI_SHIFT;
     const count = cap.NFR + 1;

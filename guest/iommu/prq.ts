@@ -12,7 +12,7 @@ import { PQA, PRS, pageRequestQueueBytes, REG } from '../../devices/spec/vtd/reg
 import { inputWidth, isCanonicalPage, PAGE_SIZE } from '../../devices/spec/x86/paging.ts';
 import { guest } from '../../trace/catalogue/guest.ts';
 import type { Core } from '../core.ts';
-import { type Task, WaitQueue, waitAtMost, waitOn } from '../task.ts';
+import { Signal, type Task, WaitQueue, waitAtMost } from '../task.ts';
 import { drainDescriptors } from './flush.ts';
 import type { IoPageFaults } from './io-pgfault.ts';
 import type { UnitRegisters } from './registers.ts';
@@ -35,9 +35,8 @@ export class PageRequestQueue {
   readonly #faults: IoPageFaults;
   readonly #devices: ReadonlyMap<number, IommuDevice>;
   readonly #ring: number;
-  readonly #interrupted = new WaitQueue();
+  readonly #interrupted = new Signal();
   readonly #passed = new WaitQueue();
-  #pending = false;
 
   /** `devices`: by requester id. GuestError ENOMEM. */
   constructor(
@@ -60,8 +59,7 @@ export class PageRequestQueue {
     const [pqa] = PQA.encode({ BASE: this.#ring, PQS });
     yield* this.#registers.write64(REG.PQA, pqa!);
     const line = this.#core.interrupts.allocate('dmar-prq', () => {
-      this.#pending = true;
-      this.#interrupted.wake();
+      this.#interrupted.raise();
     });
     yield* this.#registers.programEvent(REG.PECTL, line);
     this.#core.sched.spawn('irq/dmar-prq', this.#thread());
@@ -69,8 +67,7 @@ export class PageRequestQueue {
 
   *#thread(): Task {
     while (true) {
-      while (!this.#pending) yield* waitOn(this.#interrupted);
-      this.#pending = false;
+      yield* this.#interrupted.wait();
       yield* this.#pass();
       this.#passed.wake();
     }
@@ -100,7 +97,7 @@ export class PageRequestQueue {
     if ((status & PRS.PRO) === 0) return;
     const { head, tail } = yield* this.#positions();
     if (head !== tail) {
-      this.#pending = true;
+      this.#interrupted.raise();
       return;
     }
     this.#faults.dropPartial();

@@ -11,9 +11,14 @@ export interface MemoryRange {
 /** Low memory is left alone: the boot page and whatever firmware keeps there. */
 export const LOW_MEMORY_BYTES = 0x10_0000;
 
-/** Frames kept back from promises to programs, for page tables and the kernel: 1/64, at least 64. */
+/** Frames kept back from promises to programs, for page tables and the kernel: 1/64, at least 128. */
 const RESERVE_SHARE = 64;
-const RESERVE_MIN = 64;
+const RESERVE_MIN = 128;
+
+/** Of `total` frames, those that are never promised to programs. */
+export function reservedPages(total: number): number {
+  return Math.max(RESERVE_MIN, Math.ceil(total / RESERVE_SHARE));
+}
 
 /** Usable ranges, whole pages, without the pages that `reserved` touches. */
 function usable(ranges: readonly MemoryRange[], reserved: readonly MemoryRange[]): MemoryRange[] {
@@ -90,7 +95,7 @@ export class PageAllocator {
 
   /** Promises `pages` to a program. Throws GuestError ENOMEM, naming what is left. */
   commit(pages: number): void {
-    const reserve = Math.max(RESERVE_MIN, Math.ceil(this.totalPages / RESERVE_SHARE));
+    const reserve = reservedPages(this.totalPages);
     const left = Math.max(0, this.totalPages - reserve - this.#committed);
     if (pages > left) {
       throw new GuestError(

@@ -8,18 +8,18 @@ import {
   extCapHeader,
   MsixCap,
   PciCap,
-  PcieCap,
   PciExtCap,
+  PcieCap,
   PciHeader,
   PciStatus,
   PriCap,
 } from '../../devices/spec/pci.ts';
 import { HOST_CAP, HOST_ECAP } from '../../devices/spec/vtd/registers.ts';
-import { Segfault } from '../../host/syscall.ts';
 import type { Syscalls, Task, UserMemory, Wait, Waitable } from '../../host/syscall.ts';
-import * as iommu from '../../host/uapi/iommufd.ts';
-import { ERRNO } from '../../host/uapi/errno.ts';
+import { Segfault } from '../../host/syscall.ts';
 import type { ErrnoName } from '../../host/uapi/errno.ts';
+import { ERRNO } from '../../host/uapi/errno.ts';
+import * as iommu from '../../host/uapi/iommufd.ts';
 import { POLLIN, pollfd } from '../../host/uapi/poll.ts';
 import * as vfio from '../../host/uapi/vfio.ts';
 
@@ -99,7 +99,8 @@ class FlatMemory implements UserMemory {
   }
   #portal(address: number, bytes: Uint8Array, posted: boolean): void {
     const { start, end } = this.device;
-    if (address < start || address + 64 > end || !this.decode) throw new Segfault(address, 'SIGBUS');
+    if (address < start || address + 64 > end || !this.decode)
+      throw new Segfault(address, 'SIGBUS');
     this.submissions.push({ address: address - start, bytes: bytes.slice(), posted });
   }
 }
@@ -189,7 +190,7 @@ export class FakeHost implements Syscalls {
     if (struct !== null) this.memory.read(argument, bytes);
     const view = new DataView(bytes.buffer);
     const values: Record<string, unknown> = struct === null ? {} : struct.read(view);
-    const stated = values['size'] ?? values['argsz'];
+    const stated = values['argsz'] ?? values['size'];
     if (struct !== null && struct.name !== 'vfio_irq_set' && stated !== struct.size) {
       return -ERRNO.EINVAL;
     }

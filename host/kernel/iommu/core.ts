@@ -141,9 +141,11 @@ export class IommuCore {
       }
       requireDriver(domain, group);
       using _span = this.#ridSpan(group, domain);
+      group.incoming.set(0, handle);
       yield* setGroupDomain(group, domain);
       group.attachments.set(0, { domain, handle });
     } finally {
+      group.incoming.delete(0);
       group.mutex.unlock();
     }
   }
@@ -157,9 +159,11 @@ export class IommuCore {
     try {
       requireDriver(domain, group);
       using _span = this.#ridSpan(group, domain);
+      group.incoming.set(0, handle);
       yield* setGroupDomain(group, domain);
       group.attachments.set(0, { domain, handle });
     } finally {
+      group.incoming.delete(0);
       group.mutex.unlock();
     }
   }
@@ -241,7 +245,10 @@ export class IommuCore {
   #faultHandle(dev: IommuDev, fault: Fault): AttachHandle | null {
     const group = this.#groups.get(dev);
     if (group === undefined) return null;
-    const own = group.attachments.get(fault.pasidValid ? fault.pasid : 0);
+    const pasid = fault.pasidValid ? fault.pasid : 0;
+    const incoming = group.incoming.get(pasid);
+    if (incoming !== undefined) return incoming;
+    const own = group.attachments.get(pasid);
     if (own !== undefined || !fault.pasidValid) return own?.handle ?? null;
     const rid = group.attachments.get(0);
     return dev.ops.userPasidTable === true && rid?.domain.type === 'nested' ? rid.handle : null;

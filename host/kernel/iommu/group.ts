@@ -18,6 +18,11 @@ export class IommuGroup {
   readonly mutex = new Mutex();
   /** `pasid_array`. Changed only after every device of the group followed. */
   readonly attachments = new Map<number, PasidAttachment>();
+  /**
+   * Attachments on their way: the driver is at work for them. What faults through the new
+   * translation before the array has it belongs to them, not to the attachment they replace.
+   */
+  readonly incoming = new Map<number, AttachHandle>();
   readonly defaultDomain: IommuDomain;
   readonly blockingDomain: IommuDomain;
   /** Where requests without PASID go now. */

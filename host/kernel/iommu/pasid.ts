@@ -43,7 +43,7 @@ export function* attachDevicePasid(
       pasid,
       domain: domainLabel(domain),
     });
-    yield* setGroupPasid(group, domain, pasid, null);
+    yield* setGroupPasid(group, domain, pasid, null, handle);
     group.attachments.set(pasid, { domain, handle });
   } finally {
     group.mutex.unlock();
@@ -82,7 +82,9 @@ export function* replaceDevicePasid(
       from: domainLabel(current.domain),
       to: domainLabel(domain),
     });
-    if (current.domain !== domain) yield* setGroupPasid(group, domain, pasid, current.domain);
+    if (current.domain !== domain) {
+      yield* setGroupPasid(group, domain, pasid, current.domain, handle);
+    }
     group.attachments.set(pasid, { domain, handle });
   } finally {
     group.mutex.unlock();
@@ -132,17 +134,22 @@ function* setGroupPasid(
   domain: IommuDomain,
   pasid: number,
   old: IommuDomain | null,
+  handle: AttachHandle | null,
 ): Task {
   const done: IommuDev[] = [];
-  for (const dev of pasidDevices(group)) {
-    try {
+  if (handle !== null) group.incoming.set(pasid, handle);
+  try {
+    for (const dev of pasidDevices(group)) {
       yield* domain.ops.setDevPasid!(domain, dev, pasid, old);
-    } catch (error) {
-      // The driver restored the device that failed; those before it are the core's to put back.
-      for (const earlier of done) yield* putBack(earlier, pasid, old, domain);
-      throw error;
+      done.push(dev);
     }
-    done.push(dev);
+  } catch (error) {
+    // The driver restored the device that failed; those before it are the core's to put back.
+    group.incoming.delete(pasid);
+    for (const earlier of done) yield* putBack(earlier, pasid, old, domain);
+    throw error;
+  } finally {
+    group.incoming.delete(pasid);
   }
 }
 

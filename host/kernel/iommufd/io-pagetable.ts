@@ -304,9 +304,11 @@ export class IoPagetable {
     try {
       for (const area of areas) {
         for (const domain of domains) {
-          if (area.domains === 0) yield area.pageCount * COST.PIN_PAGE;
+          const pins = area.domains === 0;
           yield* area.fill(domain, !this.#hugePages);
           done.push({ area, domain });
+          // Only now it is known that so many pages exist.
+          if (pins) yield area.pageCount * COST.PIN_PAGE;
         }
       }
     } catch (error) {

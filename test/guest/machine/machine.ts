@@ -21,8 +21,8 @@ import { FakeUnit } from './unit.ts';
 
 export const UNIT_BASE = 0xfed9_0000;
 export const ECAM_BASE = 0xb000_0000;
-const ACCELERATOR_BAR0 = 0x40_0000_0000;
-const ACCELERATOR_BAR2 = 0x40_1000_0000;
+export const ACCELERATOR_BAR0 = 0x40_0000_0000;
+export const ACCELERATOR_BAR2 = 0x40_1000_0000;
 const SHARE_BAR0 = 0xc000_0000;
 const SHARE_BAR2 = 0xc010_0000;
 
@@ -101,6 +101,16 @@ function shareConfig(): Config {
     .bar(2, SHARE_BAR2, FILESHARE_WINDOW_BYTES, false);
 }
 
+/** What stands in for the small accelerator. */
+export interface Replacement {
+  configRead(register: number, size: number): number;
+  configWrite(register: number, size: number, value: number): void;
+  barRead(bar: number, offset: number, size: number): bigint;
+  barWrite(bar: number, offset: number, size: number, value: bigint): void;
+  /** Lets `ns` pass, or null: until an interrupt is pending. False: nothing can ever happen. */
+  advance(ns: number | null): boolean;
+}
+
 export class FakeMachine {
   readonly cpu: FakeCpu;
   readonly unit: FakeUnit;
@@ -112,6 +122,8 @@ export class FakeMachine {
   /** Order of writes to configuration space: `rid:offset=value`. */
   readonly configWrites: string[] = [];
   exits = 0;
+  /** Another accelerator in place of the small one, with the time it lives in. */
+  replacement: Replacement | null = null;
   readonly #input: Uint8Array;
   readonly #share = new DataView(new ArrayBuffer(0x1000));
 
@@ -168,6 +180,12 @@ export class FakeMachine {
   }
 
   #exit(exit: Exit): bigint {
+    const { replacement } = this;
+    if (replacement !== null) {
+      const waits = exit.kind === 'hlt' ? null : exit.kind === 'pause' ? exit.ns : 100;
+      if (!replacement.advance(waits)) throw new Error('the guest halts for ever');
+      if (exit.kind === 'hlt' || exit.kind === 'pause') return 0n;
+    }
     switch (exit.kind) {
       case 'mmio-read':
         return this.#read(exit.address, exit.size);
@@ -193,10 +211,14 @@ export class FakeMachine {
     if (inside(address, UNIT_BASE, 0x1000)) return unit.read(address - UNIT_BASE, size);
     if (inside(address, ECAM_BASE, 1 << 20)) {
       const { rid, register } = ecamDecode(address - ECAM_BASE);
+      if (rid === 8 && this.replacement !== null) {
+        return BigInt(this.replacement.configRead(register, size));
+      }
       return this.configs.get(rid)?.read(register, size) ?? 0xffff_ffffn;
     }
     if (inside(address, ACCELERATOR_BAR0, 0x1_0000)) {
-      return accelerator.read(address - ACCELERATOR_BAR0, size);
+      const offset = address - ACCELERATOR_BAR0;
+      return this.replacement?.barRead(0, offset, size) ?? accelerator.read(offset, size);
     }
     if (!inside(address, SHARE_BAR0, 0x1000)) throw new Error(`read of 0x${address.toString(16)}`);
     if (address - SHARE_BAR0 === FILESHARE_REG.MAGIC) return BigInt(FILESHARE_MAGIC);
@@ -211,9 +233,15 @@ export class FakeMachine {
     } else if (inside(address, ECAM_BASE, 1 << 20)) {
       const { rid, register } = ecamDecode(address - ECAM_BASE);
       this.configWrites.push(`${rid}:${register.toString(16)}=${value.toString(16)}`);
-      this.configs.get(rid)?.write(register, size, Number(value));
+      if (rid === 8 && this.replacement !== null) {
+        this.replacement.configWrite(register, size, Number(value));
+      } else {
+        this.configs.get(rid)?.write(register, size, Number(value));
+      }
     } else if (inside(address, ACCELERATOR_BAR0, 0x1_0000)) {
-      accelerator.write(address - ACCELERATOR_BAR0, size, value);
+      const offset = address - ACCELERATOR_BAR0;
+      if (this.replacement === null) accelerator.write(offset, size, value);
+      else this.replacement.barWrite(0, offset, size, value);
     } else if (inside(address, SHARE_BAR0, 0x1000)) {
       this.#shareWrite(address - SHARE_BAR0, size, value);
     } else {

@@ -2,142 +2,27 @@
 // hundreds of MiB of simulated memory.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { text } from 'node:stream/consumers';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { ReportJson } from '../../../vmm/cli/report.ts';
-
-const ROOT = resolve(import.meta.dirname, '../../..');
-const ENTRY = join(ROOT, 'vmm/cli/vsva.js');
-const MIB = 2 ** 20;
-const MINUTES = 60_000;
-
-interface Context {
-  folder: string;
-}
-
-type T = ExecutionContext<Context>;
-
-const test = anyTest as TestFn<Context>;
-
-test.beforeEach((t) => {
-  t.context.folder = mkdtempSync(join(tmpdir(), 'vsva-run-'));
-});
-
-test.afterEach.always((t) => {
-  rmSync(t.context.folder, { recursive: true, force: true });
-});
-
-interface Ended {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface How {
-  readonly input?: Uint8Array;
-  readonly env?: Readonly<Record<string, string>>;
-  /** A signal to send as soon as something was printed. */
-  readonly signal?: NodeJS.Signals;
-}
-
-/** The test runner has an opinion on colours; the runs should have none but what a test gives them. */
-function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env };
-  delete env['FORCE_COLOR'];
-  delete env['NO_COLOR'];
-  return { ...env, ...extra };
-}
-
-/** `vsva ARGS...`, to its end. */
-async function vsva(args: readonly string[], how: How = {}): Promise<Ended> {
-  const child = spawn(process.execPath, [ENTRY, ...args], { env: environment(how.env) });
-  const ended = new Promise<number | null>((done, failed) => {
-    child.once('error', failed);
-    child.once('close', done);
-  });
-  if (how.signal !== undefined) {
-    const { signal } = how;
-    child.stdout.once('data', () => child.kill(signal));
-  }
-  // A run that refuses its options does not read its input.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(how.input);
-  const [stdout, stderr, status] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    ended,
-  ]);
-  return { status, stdout, stderr };
-}
-
-/** A shell command with `$NODE $ENTRY` for vsva, in the test's folder. */
-async function shell(t: T, command: string): Promise<Ended> {
-  const child = spawn('/bin/sh', ['-c', command], {
-    cwd: t.context.folder,
-    env: environment({ NODE: process.execPath, ENTRY }),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const ended = new Promise<number | null>((done, failed) => {
-    child.once('error', failed);
-    child.once('close', done);
-  });
-  const [stdout, stderr, status] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    ended,
-  ]);
-  return { status, stdout, stderr };
-}
-
-/** Bytes in which no two pages are alike. */
-function contents(length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  let x = 0x9e37_79b9;
-  for (let i = 0; i < length; i++) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    bytes[i] = x;
-  }
-  return bytes;
-}
-
-function fileOf(t: T, length: number, name = 'file'): { path: string; bytes: Buffer } {
-  const path = join(t.context.folder, name);
-  const bytes = contents(length);
-  writeFileSync(path, bytes);
-  return { path, bytes };
-}
+import {
+  contents,
+  ENTRY,
+  type Ended,
+  ending,
+  environment,
+  fileOf,
+  MIB,
+  MINUTES,
+  ROOT,
+  shell,
+  succeeded,
+  type T,
+  test,
+  vsva,
+} from './processes.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
-/** Exit code 0 and a silent standard error. */
-function succeeded(t: T, { status, stderr }: Ended): void {
-  t.is(stderr, '');
-  t.is(status, 0);
-}
-
-/** Exit code, nothing on standard output, and one line on standard error that matches. */
-function refused(t: T, { status, stdout, stderr }: Ended, code: 1 | 2, message: RegExp): void {
-  t.regex(stderr, /^vsva: [^\n]+\n$/);
-  t.regex(stderr, message);
-  t.is(stdout, '');
-  t.is(status, code);
-}
 
 const reportIn = ({ stdout }: Ended): ReportJson => JSON.parse(stdout) as ReportJson;
 
@@ -387,88 +272,11 @@ test.serial('processes of one machine have different PASIDs', async (t) => {
   t.is(new Set(reportIn(ended).pasids).size, 3);
 });
 
-const MISUSES: [what: string, args: string[], message: RegExp][] = [
-  ['an unknown option', ['run', '--bogus'], /unknown option '--bogus'/],
-  ['a misspelt option', ['run', '--sed', '1'], /unknown option '--sed'.*--seed/],
-  ['an unknown command', ['walk'], /unknown command 'walk'|too many arguments/],
-  ['a second file', ['run', '-', '-'], /too many arguments/],
-  ['an option without its value', ['run', '--out'], /--out <OUT>.* argument missing/],
-  ['a seed that is none', ['run', '--seed', 'x'], /--seed <N>.*'x'.*whole number/],
-  ['no machine at all', ['run', '--vms', '0'], /--vms <N>.*from 1 to/],
-  ['too many machines', ['run', '--vms', '32'], /--vms <N>.*from 1 to 31/],
-  ['a memory size that is none', ['run', '--mem', 'big'], /--mem <SIZE>.*'big'.*256M/],
-  ['two kinds of output', ['run', '--quiet', '--json'], /'--quiet'.*'--json'/],
-  ['steps without a terminal', ['run', '--step'], /--step.*not a terminal/],
-  ['more host than there can be', ['run', '--mem', '4G', '--vms', '3'], /8 GiB.*--mem or --vms/],
-];
-
-for (const [what, args, message] of MISUSES) {
-  test.serial(`refused with 2: ${what}`, async (t) => {
-    refused(t, await vsva(args), 2, message);
-  });
-}
-
-test.serial('an unreadable FILE is refused', async (t) => {
-  const missing = join(t.context.folder, 'missing');
-  refused(t, await vsva(['run', missing]), 1, /cannot read .*missing: no such file/);
-  refused(t, await vsva(['run', t.context.folder]), 1, /cannot read .*: it is a directory/);
-});
-
-test.serial('an OUT or a trace that cannot be written is refused before the run', async (t) => {
-  const { folder } = t.context;
-  const { path, bytes } = fileOf(t, 100);
-  for (const option of ['--out', '--trace']) {
-    const nowhere = join(folder, 'no', 'such');
-    refused(t, await vsva(['run', path, option, nowhere]), 1, /cannot write .*no such file/);
-    refused(t, await vsva(['run', path, option, folder]), 1, /cannot write .*directory/);
-  }
-  // One of four names is taken by a directory: the other three are not left behind.
-  const taken = await vsva([
-    'run',
-    '-',
-    '--procs',
-    '4',
-    '--out',
-    join(folder, '..', 'nowhere', 'x'),
-  ]);
-  refused(t, taken, 1, /cannot write .*x\.vm0\.p0: no such file/);
-  refused(t, await vsva(['run', path, '--trace', path]), 2, /--trace would overwrite the file/);
-  const both = join(folder, 'both');
-  refused(
-    t,
-    await vsva(['run', path, '--trace', both, '--out', both]),
-    2,
-    /--trace and --out would write the same file/,
-  );
-  t.deepEqual(readdirSync(folder), ['file']);
-  t.true(readFileSync(path).equals(bytes));
-});
-
 test.serial('OUT may be FILE itself', async (t) => {
   const { path, bytes } = fileOf(t, 6000);
   succeeded(t, await vsva(['run', path, '--quiet', '--out', path]));
   t.true(readFileSync(path).equals(bytes));
 });
-
-test.serial(
-  'too little guest memory: told how much is needed and which option gives it',
-  async (t) => {
-    t.timeout(3 * MINUTES);
-    const { path } = fileOf(t, 0);
-    truncateSync(path, 64 * MIB);
-    const out = join(t.context.folder, 'out');
-    const ended = await vsva(['run', path, '--mem', '64M', '--out', out]);
-    refused(t, ended, 2, /67108864 bytes need \d+ MiB .*has 64 MiB: raise it with --mem \d+M/);
-    t.false(existsSync(out));
-
-    // What is advised is enough.
-    truncateSync(path, 10 * MIB);
-    const small = await vsva(['run', path, '--mem', '4M']);
-    const advice = /--mem (\d+M)/.exec(small.stderr)?.[1] ?? '';
-    t.not(advice, '');
-    succeeded(t, await vsva(['run', path, '--quiet', '--mem', advice]));
-  },
-);
 
 test.serial(
   'a reader that goes away ends the run quietly, and nothing half done stays',
@@ -496,12 +304,9 @@ test.serial('a full disk under standard output is told in one line', async (t) =
     env: environment(),
     stdio: ['ignore', full, 'pipe'],
   });
-  const ended = new Promise((done) => child.once('close', done));
-  t.is(
-    await text(child.stderr!),
-    'vsva: cannot write standard output: no space left on the device\n',
-  );
-  t.is(await ended, 1);
+  const { status, stderr } = await ending(child);
+  t.is(stderr, 'vsva: cannot write standard output: no space left on the device\n');
+  t.is(status, 1);
   closeSync(full);
 });
 

@@ -19,6 +19,13 @@ export class BareFunction implements PciFunction {
   readonly rid: number;
   readonly #config = new DataView(new ArrayBuffer(4096));
   readonly offsets = { ats: ATS, pri: PRI, pasid: PASID };
+  /** What the unit sends down. */
+  onInvalidate: (itag: number, pasid: number) => void = () => {
+    throw new Error('no invalidation was expected');
+  };
+  onResponse: (pasid: number, prgi: number, code: number) => void = () => {
+    throw new Error('no response was expected');
+  };
 
   constructor(rid: number, options: { pasidBits?: number; pri?: boolean } = {}) {
     const { pasidBits = 20, pri = true } = options;
@@ -73,12 +80,12 @@ export class BareFunction implements PciFunction {
     return false;
   }
 
-  invalidate(): void {
-    throw new Error('the scripted unit sends no invalidations');
+  invalidate(itag: number, pasid: number): void {
+    this.onInvalidate(itag, pasid);
   }
 
-  pageGroupResponse(): void {
-    throw new Error('the scripted unit sends no responses');
+  pageGroupResponse(pasid: number, prgi: number, code: number): void {
+    this.onResponse(pasid, prgi, code);
   }
 
   reset(): void {

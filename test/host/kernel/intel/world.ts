@@ -101,7 +101,12 @@ export function entryOf(dev: IommuDev, pasid: number): bigint[] {
   return [...deviceState(dev).table.read(pasid)];
 }
 
-export function nestParent(world: World, dev = world.devs[0]!): PagingDomain {
+/** A nest parent for the first device. */
+export function nestParent(world: World): PagingDomain {
+  return nestParentOf(world.devs[0]!);
+}
+
+export function nestParentOf(dev: IommuDev): PagingDomain {
   const flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID;
   const domain = dev.ops.domainAllocPaging(dev, flags, null);
   if (!(domain instanceof PagingDomain)) throw new Error('not a paging domain');

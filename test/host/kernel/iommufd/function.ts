@@ -81,7 +81,8 @@ export class TestFunction implements PciFunction {
       return;
     }
     this.log.push(`w${size}@0x${offset.toString(16)}`);
-    for (let i = 0; i < size; i++) this.memory[offset + i] = Number(value >> BigInt(8 * i));
+    for (let i = 0; i < size; i++)
+      this.memory[offset + i] = Number((value >> BigInt(8 * i)) & 0xffn);
   }
 
   barWrite64(): void {

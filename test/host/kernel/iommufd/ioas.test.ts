@@ -410,10 +410,10 @@ test('COPY shares the pages and follows the rules of MAP', (t) => {
   const write = IOMMU_IOAS_MAP_WRITEABLE;
   t.is(copy(client, { dst, src, from, length: 0x5000n, to: from, flags: write }), 'EPERM');
   t.is(copy(client, { dst, src, from, length: 0x5000n, to: from }), from, 'across two areas');
-  t.is(copy(client, { dst, src, from: from + 0x1000n, length: 0x2000n }), 0x2000n);
+  t.is(copy(client, { dst, src, from: from + 0x1000n, length: 0x2000n }), 0x1000n);
   const hwpt = id(client.hwpt(device.id, src));
   t.is(world.kernel.leftovers().pins, 5);
-  t.is(client.unmap(dst, 0x2000n, 0x2000n), 0x2000n);
+  t.is(client.unmap(dst, 0x1000n, 0x2000n), 0x2000n);
   const other = id(client.hwpt(device.id, dst));
   t.is(world.kernel.leftovers().pins, 5, 'pinned once for both');
   t.is(client.unmap(src, 0n, ALL), 0x5000n);

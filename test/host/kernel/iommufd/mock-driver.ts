@@ -1,5 +1,5 @@
 /** An IOMMU driver that keeps its tables in maps: enough to see what iommufd asks of a driver. */
-import { PciExtCap } from '../../../../devices/spec/pci.ts';
+import { PciCap } from '../../../../devices/spec/pci.ts';
 import { Errno } from '../../../../host/kernel/errno.ts';
 import type {
   DomainType,
@@ -106,7 +106,8 @@ export class MockDriver implements IommuOps {
     dev.maxPasids = this.maxPasids;
     this.places.set(dev, new Map());
     const pdev = this.#kernel.pciDevices.find(({ rid }) => rid === dev.rid);
-    if (pdev !== undefined && pdev.findExtCap(PciExtCap.PASID) !== 0) pdev.enablePasid();
+    // Linux enables PASID only behind end-to-end prefixes, which PCI Express tells of.
+    if (pdev !== undefined && pdev.findCap(PciCap.PCIE) !== 0) pdev.enablePasid();
   }
 
   *releaseDevice(dev: IommuDev): Task {
