@@ -45,7 +45,7 @@ export class Exits {
       yield COST.VM_EXIT;
       const exit = step.value;
       if (exit.kind === 'shutdown') {
-        this.#emit(exit.kind, 0, 0, BigInt(exit.code >>> 0), 'power off');
+        this.#emit(exit.kind, 0, 0, `power off, code ${exit.code >>> 0}`);
         return exit.code;
       }
       reply = yield* this.#handle(exit);
@@ -60,7 +60,7 @@ export class Exits {
         yield* this.#write(exit.address, exit.size, exit.value);
         return 0n;
       case 'hlt':
-        this.#emit(exit.kind, 0, 0, 0n, '');
+        this.#emit(exit.kind, 0, 0, '');
         yield* this.#options.interrupts.halt();
         return 0n;
       case 'pause':
@@ -115,13 +115,21 @@ export class Exits {
   ): Disposable {
     const { name, trace } = this.#options;
     const what = trace.on ? nameOf(range, address) : '';
-    return trace.span(ev.vmExit, { vm: name, reason: REASONS[kind], address, bytes, value, what });
+    const stored = kind === 'mmio-write' ? `0x${value.toString(16)}` : '';
+    return trace.span(ev.vmExit, {
+      vm: name,
+      reason: REASONS[kind],
+      what,
+      address,
+      bytes,
+      value: stored,
+    });
   }
 
-  #emit(kind: VmExit['kind'], address: number, bytes: number, value: bigint, what: string): void {
+  #emit(kind: VmExit['kind'], address: number, bytes: number, what: string): void {
     const { name, trace } = this.#options;
     if (!trace.on) return;
-    trace.emit(ev.vmExit, { vm: name, reason: REASONS[kind], address, bytes, value, what });
+    trace.emit(ev.vmExit, { vm: name, reason: REASONS[kind], what, address, bytes, value: '' });
   }
 }
 

@@ -10,9 +10,14 @@ interface Step {
 export class Teardown {
   readonly #steps: Step[] = [];
 
-  /** Registers the counterpart of what just succeeded. */
-  defer(what: string, undo: () => Task): void {
-    this.#steps.push({ what, undo });
+  /** Registers the counterpart of what just succeeded. The result cancels it: others see to it. */
+  defer(what: string, undo: () => Task): () => void {
+    const step = { what, undo };
+    this.#steps.push(step);
+    return () => {
+      const at = this.#steps.indexOf(step);
+      if (at >= 0) this.#steps.splice(at, 1);
+    };
   }
 
   /** Undoes everything; a step the kernel refuses is reported and the others go on. */

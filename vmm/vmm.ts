@@ -120,6 +120,8 @@ interface Backend {
   readonly hw: HwInfo;
   readonly parent: number;
   readonly faultQueue: { readonly id: number; readonly fd: number };
+  /** Call it when the virtual unit has taken charge of the RID's attachment. */
+  readonly ridTaken: () => void;
 }
 
 function* assemble(
@@ -131,13 +133,8 @@ function* assemble(
 ): Task<Machine> {
   const { name, trace, now = (): number => 0 } = options;
   const map = new MemoryMap();
-  const { iommufd, device, deviceId, hw, parent, faultQueue } = yield* openBackend(
-    sys,
-    options,
-    heap,
-    map,
-    teardown,
-  );
+  const backend = yield* openBackend(sys, options, heap, map, teardown);
+  const { iommufd, device, deviceId, hw, parent, faultQueue } = backend;
   const capabilities = guestCapabilities(hw);
   const memory = new GuestMemory(map, sys.memory);
   const cap = CAP.decode([capabilities.cap]);
@@ -161,6 +158,7 @@ function* assemble(
     faultFd: faultQueue.fd,
   });
   teardown.defer('detach', () => unit.release());
+  backend.ridTaken();
   map.add({ kind: 'trap', start: LAYOUT.VTD, bytes: unit.bytes, handler: unit });
 
   const bars = new BarAllocator();
@@ -237,8 +235,8 @@ function* openBackend(
     yield* sys.close(faultQueue.fd);
   });
   yield* device.attach(0, parent);
-  teardown.defer('detach RID', () => device.detach(0));
-  return { iommufd, device, deviceId, hw, parent, faultQueue };
+  const ridTaken = teardown.defer('detach RID', () => device.detach(0));
+  return { iommufd, device, deviceId, hw, parent, faultQueue, ridTaken };
 }
 
 function* addFileShare(

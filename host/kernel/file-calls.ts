@@ -89,12 +89,13 @@ export function* controlFile(
   using _span = trace.span(events.ioctl, { pid, fd, name, args });
   try {
     const result = yield* control(caller, fd, request, argument);
-    trace.emit(events.ioctlReturn, { pid, fd, name, result: `${result}`, reason: '' });
+    const out = written(args, describe(caller, fd, request, argument).args);
+    trace.emit(events.ioctlReturn, { pid, fd, name, result: `${result}`, out, reason: '' });
     return result;
   } catch (error) {
     if (error instanceof Errno) {
       const { code, reason } = error;
-      trace.emit(events.ioctlReturn, { pid, fd, name, result: `-${code}`, reason });
+      trace.emit(events.ioctlReturn, { pid, fd, name, result: `-${code}`, out: '', reason });
     }
     throw error;
   }
@@ -105,6 +106,15 @@ function* control(caller: Caller, fd: number, request: number, argument: number)
   const file = caller.files.get(fd);
   if (file.ops.ioctl === undefined) throw new Errno('ENOTTY', `${file.ops.name} takes no ioctl`);
   return yield* holding(file, file.ops.ioctl(caller, file, request, argument));
+}
+
+/** What of the struct the kernel wrote: the fields that read differently now. */
+function written(before: string, after: string): string {
+  const known = new Set(before.split(' '));
+  return after
+    .split(' ')
+    .filter((field) => !known.has(field))
+    .join(' ');
 }
 
 function describe(

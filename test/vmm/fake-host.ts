@@ -201,7 +201,7 @@ export class FakeHost implements Syscalls {
       return -ERRNO[failure];
     }
     const outputs = this.#answer(found.name, values, argument);
-    struct?.write(view, 0, outputs as never);
+    struct?.write(view, 0, outputs);
     if (struct !== null) this.memory.write(argument, bytes);
     return 0;
   }

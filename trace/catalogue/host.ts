@@ -19,8 +19,8 @@ export const host = {
   ioctlReturn: event(
     'host',
     'syscall:ioctl_return',
-    { pid: 'int', fd: 'int', name: 'text', result: 'text', reason: 'text' },
-    'what the kernel answered, and for a refusal the check that refused it',
+    { pid: 'int', fd: 'int', name: 'text', result: 'text', out: 'text', reason: 'text' },
+    'what the kernel answered and wrote back, and for a refusal the check that refused it',
     'DESIGN.md decision 4',
   ),
   objectNew: event(

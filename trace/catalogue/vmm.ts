@@ -12,8 +12,8 @@ export const vmm = {
   vmExit: event(
     'vmm',
     'vmm:kvm_exit',
-    { vm: 'text', reason: 'text', address: 'addr', bytes: 'int', value: 'hex', what: 'text' },
-    'the guest trapped to the VMM; `what` names the register behind the address',
+    { vm: 'text', reason: 'text', what: 'text', address: 'addr', bytes: 'int', value: 'text' },
+    'the guest trapped to the VMM; `what` names the register behind the address, `value` is what a write stores',
     'arch/x86/kvm/trace.h: kvm_exit, kvm_mmio',
   ),
   descriptor: event(

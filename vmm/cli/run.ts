@@ -79,9 +79,10 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
     throw new Refusal(2, '--step waits for keys, and standard input is not a terminal');
   }
   refuseOverwriting(path, options);
+  using interruption = new Interruption();
   const outputs = openOutputs(options);
   try {
-    const report = await walk(path, input, options, outputs);
+    const report = await walk(path, input, options, outputs, interruption);
     process.stdout.write(
       options.json === true
         ? `${JSON.stringify(report.json, undefined, 2)}\n`
@@ -149,12 +150,31 @@ function openOutputs(options: RunOptions): OutputFile[] {
   return files;
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Signals end a run in order: from before its first file is opened until the last is in place. */
+class Interruption implements Disposable {
+  asked = false;
+  readonly now = (): void => {
+    this.asked = true;
+  };
+
+  constructor() {
+    for (const signal of SIGNALS) process.on(signal, this.now);
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of SIGNALS) process.off(signal, this.now);
+  }
+}
+
 /** Runs the world to its end, telling of it as it goes. */
 async function walk(
   path: string,
   input: Uint8Array,
   options: RunOptions,
   outputs: readonly OutputFile[],
+  interruption: Interruption,
 ): Promise<Report> {
   const { mem, vms, procs, seed } = options;
   const tally = new Tally();
@@ -180,24 +200,18 @@ async function walk(
     ],
   });
   const keys = options.step === true ? new Keys() : undefined;
-  let interrupted = false;
-  const interrupt = (): void => {
-    interrupted = true;
-  };
-  process.on('SIGINT', interrupt);
-  process.on('SIGTERM', interrupt);
   try {
     let phases = 0;
     for (let more = true; more; ) {
       for (let i = 0; i < SLICE && more && story.phases === phases; i++) more = world.step();
       if (story.phases !== phases) {
         phases = story.phases;
-        if (keys !== undefined && more && (await keys.next()) === 'quit') interrupted = true;
+        if (keys !== undefined && more && (await keys.next()) === 'quit') interruption.now();
       }
       progress.show();
       recording?.flush();
       await new Promise(setImmediate);
-      if (interrupted) throw new Refusal(1, interruptedText(world.ns, options.trace));
+      if (interruption.asked) throw new Refusal(1, interruptedText(world.ns, options.trace));
     }
     if (tells) story.end();
     const report = makeReport({ path, input, options, tally, result: world.result() });
@@ -208,8 +222,6 @@ async function walk(
     }
     return report;
   } finally {
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
     progress.clear();
     recording?.close();
   }

@@ -108,6 +108,7 @@ export class PasidTable {
     if (path !== 'table') {
       const address = this.addressOf(pasid);
       return {
+        address,
         apply: () => {
           for (const half of path.split(', '))
             this.#write128(address, entry, half === 'low' ? 0 : 2);
@@ -118,6 +119,7 @@ export class PasidTable {
     const old = this.#tableOf(pasid);
     const copy = allocTable(this.#platform, 'intel:pasid-table-copy');
     return {
+      address: pasidEntryAddress(copy, pasid),
       apply: () => {
         for (let at = 0; at < PAGE_BYTES; at += 8) {
           this.#ram.write64(copy + at, this.#ram.read64(old + at));
@@ -176,6 +178,8 @@ export class PasidTable {
 
 /** A change of a present entry, ready to happen. */
 export interface Replacement {
+  /** Physical address where the new entry will be. */
+  readonly address: number;
   /** Makes the change. */
   apply(): void;
   /** After the flush: gives back what the unit may have read until then. */

@@ -46,7 +46,7 @@ export function* replaceEntry(
   replacement: Replacement,
 ): Task {
   const old = device.table.read(pasid);
-  using _span = span(device, pasid, 'replace', entry);
+  using _span = span(device, pasid, 'replace', entry, replacement.address);
   replacement.apply();
   yield* flushOldEntry(device, pasid, old, true);
   replacement.finish();
@@ -76,12 +76,13 @@ function span(
   pasid: number,
   change: 'setup' | 'replace' | 'clear',
   entry: EntryWords,
+  address = device.table.addressOf(pasid),
 ): Disposable {
   const { trace } = device.unit.platform;
   return trace.span(host.pasidEntry, {
     device: device.name,
     pasid,
-    address: Math.max(0, device.table.addressOf(pasid)),
+    address,
     change,
     entry: trace.on ? describePasidEntry(entry) : '',
     qw0: entry[0]!,

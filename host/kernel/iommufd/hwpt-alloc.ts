@@ -19,7 +19,8 @@ type AllocUcmd = Ucmd<typeof iommu_hwpt_alloc.fields>;
 /**
  * Makes a HWPT for a device: paging from an IOAS, nested from a parent HWPT.
  *
- * @throws Errno EOPNOTSUPP, EINVAL, ENOENT: see reference of the uAPI; ENOMEM; EFAULT
+ * @throws Errno EOPNOTSUPP: flags, reserved; EINVAL: data, pt_id; ENOENT: dev_id, fault_id; ENOMEM;
+ *   EFAULT; what the driver says
  */
 export function* hwptAlloc(ucmd: AllocUcmd): Task {
   const { ctx, process, args } = ucmd;

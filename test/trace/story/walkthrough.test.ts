@@ -184,9 +184,9 @@ test('the same phase of a second process only adds what is new', (t) => {
 test('a refusal is told although the same call succeeded before', (t) => {
   const { trace, lines } = walked();
   const answer = { pid: 1, fd: 3, name: 'IOMMU_HWPT_ALLOC' };
-  trace.emit(host.ioctlReturn, { ...answer, result: '0', reason: '' });
-  trace.emit(host.ioctlReturn, { ...answer, result: '0', reason: '' });
-  trace.emit(host.ioctlReturn, { ...answer, result: '-EINVAL', reason: 'flags 0x80 unknown' });
+  trace.emit(host.ioctlReturn, { ...answer, result: '0', out: '', reason: '' });
+  trace.emit(host.ioctlReturn, { ...answer, result: '0', out: '', reason: '' });
+  trace.emit(host.ioctlReturn, { ...answer, result: '-EINVAL', out: '', reason: 'flags 0x80 unknown' });
   t.is(of(lines, 'event').length, 2);
   t.true(of(lines, 'event')[1]!.text.includes('flags 0x80 unknown'));
 });

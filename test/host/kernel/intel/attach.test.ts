@@ -139,6 +139,8 @@ test('replace that changes both stages swaps the table page: never a mixture, no
   t.deepEqual([...seen], [old.join(), entryOf(dev, 5).join()]);
   t.is(pasidEntry.decode(entryOf(dev, 5)).SSPTPTR, other.parent.secondStage.root);
   t.deepEqual(entryOf(dev, 6), untouched);
+  const shown = world.events.findLast((e) => e.values['change'] === 'replace');
+  t.is(shown?.values['address'], deviceState(dev).table.addressOf(5));
   t.is(world.kernel.pages.freePages, free);
 });
 

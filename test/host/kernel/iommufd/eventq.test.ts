@@ -34,7 +34,7 @@ interface Setup {
     records: number,
   ) => (readonly [pasid: number, grpid: number, cookie: number, address: number])[];
   readonly readBytes: (bytes: number) => number | string;
-  answer(...records: (readonly [cookie: number, code: number])[]): number | string;
+  readonly answer: (...records: (readonly [cookie: number, code: number])[]) => number | string;
   readonly events: () => number;
 }
 

@@ -171,7 +171,7 @@ export class MockDriver implements IommuOps {
   *#map(domain: IommuDomain, iova: bigint, paddr: number, bytes: number, prot: number): Task {
     this.#kernel.failpoints.point('mock:map');
     yield 10;
-    const { mapped, mapCalls } = domain as MockDomain;
+    const { mapped, mapCalls } = mine(domain);
     mapCalls.push({ iova, paddr, bytes, prot });
     for (let at = 0; at < bytes; at += 4096) {
       const page = iova + BigInt(at);
@@ -182,7 +182,7 @@ export class MockDriver implements IommuOps {
 
   *#unmap(domain: IommuDomain, iova: bigint, bytes: bigint): Task<bigint> {
     yield 10;
-    const { mapped } = domain as MockDomain;
+    const { mapped } = mine(domain);
     for (let page = iova; page < iova + bytes; page += 4096n) {
       if (!mapped.delete(page)) throw new Error(`0x${page.toString(16)} is not mapped`);
     }
@@ -199,4 +199,9 @@ export class MockDriver implements IommuOps {
       array.done++;
     }
   }
+}
+
+function mine(domain: IommuDomain): MockDomain {
+  if (domain instanceof MockDomain) return domain;
+  throw new Error(`a ${domain.type} domain of another driver`);
 }

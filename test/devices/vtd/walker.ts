@@ -1,0 +1,214 @@
+/**
+ * A second opinion: the page-table walks written straight from the specification's rules with
+ * bigints, no caches and no shortcuts. It shares nothing with the model.
+ */
+import type { PhysicalMemory } from '../../../devices/memory.ts';
+
+export interface Setup {
+  pgtt: number;
+  fsRoot: bigint;
+  fsLevels: number;
+  ssRoot: bigint;
+  ssLevels: number;
+  ssade: boolean;
+  eafe: boolean;
+  wpe: boolean;
+  snooped: boolean;
+  haw: number;
+  mgaw: number;
+  snoopControl: boolean;
+  gigabytePages: boolean;
+}
+
+export interface Ask {
+  address: bigint;
+  user: boolean;
+  /** 'read' and 'write' must be allowed; 'ats' and 'ats-nw' ask what is. */
+  kind: 'read' | 'write' | 'ats' | 'ats-nw';
+}
+
+export interface Answer {
+  fault: number;
+  address: bigint;
+  read: boolean;
+  write: boolean;
+  shift: number;
+}
+
+class WalkFault extends Error {
+  readonly code: number;
+  constructor(code: number) {
+    super();
+    this.code = code;
+  }
+}
+
+interface Leaf {
+  page: bigint;
+  read: boolean;
+  write: boolean;
+  shift: number;
+  entryAt: bigint;
+}
+
+const bitsOf = (value: bigint, hi: number, lo: number): bigint =>
+  (value >> BigInt(lo)) & ((1n << BigInt(hi - lo + 1)) - 1n);
+
+export class Walker {
+  readonly #memory: PhysicalMemory;
+  readonly #setup: Setup;
+
+  constructor(memory: PhysicalMemory, setup: Setup) {
+    this.#memory = memory;
+    this.#setup = setup;
+  }
+
+  ask(ask: Ask): Answer {
+    try {
+      return this.#setup.pgtt === 2 ? this.#secondOnly(ask) : this.#first(ask);
+    } catch (error) {
+      if (!(error instanceof WalkFault)) throw error;
+      return { fault: error.code, address: 0n, read: false, write: false, shift: 0 };
+    }
+  }
+
+  #load(address: bigint, otherwise: number): bigint {
+    const n = Number(address);
+    if (address + 8n > 1n << BigInt(this.#setup.haw) || !this.#memory.contains(n, 8)) {
+      throw new WalkFault(otherwise);
+    }
+    return this.#memory.read64(n);
+  }
+
+  #set(address: bigint, value: bigint): void {
+    this.#memory.write64(Number(address), this.#memory.read64(Number(address)) | value);
+  }
+
+  #beyondHaw(entry: bigint): boolean {
+    const { haw } = this.#setup;
+    return haw < 52 && bitsOf(entry, 51, haw) !== 0n;
+  }
+
+  #second(gpa: bigint, tooBig: number): Leaf {
+    const s = this.#setup;
+    const width = Math.min(s.mgaw, 12 + 9 * s.ssLevels);
+    if (gpa >> BigInt(width) !== 0n) throw new WalkFault(tooBig);
+    let table = s.ssRoot;
+    let read = true;
+    let write = true;
+    for (let level = s.ssLevels; ; level--) {
+      const shift = 12 + 9 * (level - 1);
+      const at = table + bitsOf(gpa, shift + 8, shift) * 8n;
+      const entry = this.#load(at, level === s.ssLevels ? 0x7b : 0x78);
+      if ((entry & 3n) === 0n) throw new WalkFault(0x79);
+      const large = level > 1 && bitsOf(entry, 7, 7) === 1n;
+      const leaf = level === 1 || large;
+      let reserved = this.#beyondHaw(entry) || bitsOf(entry, 62, 62) === 1n;
+      if (bitsOf(entry, 11, 11) === 1n && !(leaf && s.snoopControl)) reserved = true;
+      if (large && level > 3) reserved = true;
+      if (large && level <= 3 && bitsOf(entry, shift - 1, 12) !== 0n) reserved = true;
+      if (reserved) throw new WalkFault(0x7a);
+      read &&= (entry & 1n) !== 0n;
+      write &&= (entry & 2n) !== 0n;
+      if (!read && !write) throw new WalkFault(0x79);
+      if (s.ssade && bitsOf(entry, 8, 8) === 0n) {
+        if (!s.snooped) throw new WalkFault(0x7c);
+        this.#set(at, 0x100n);
+      }
+      const base = bitsOf(entry, 51, 12) << 12n;
+      if (leaf)
+        return {
+          page: base | (bitsOf(gpa, shift - 1, 12) << 12n),
+          read,
+          write,
+          shift,
+          entryAt: at,
+        };
+      table = base;
+    }
+  }
+
+  #dirtySecond(leaf: Leaf): void {
+    if (!this.#setup.ssade || bitsOf(this.#load(leaf.entryAt, 0), 9, 9) === 1n) return;
+    if (!this.#setup.snooped) throw new WalkFault(0x7c);
+    this.#set(leaf.entryAt, 0x200n);
+  }
+
+  #secondOnly(ask: Ask): Answer {
+    const leaf = this.#second(ask.address, 0x84);
+    if (ask.kind === 'write' && !leaf.write) throw new WalkFault(0x85);
+    if (ask.kind === 'read' && !leaf.read) throw new WalkFault(0x86);
+    if (leaf.write && (ask.kind === 'write' || ask.kind === 'ats')) this.#dirtySecond(leaf);
+    return this.#answer(ask, leaf.page, leaf.read, leaf.write, leaf.shift);
+  }
+
+  #answer(ask: Ask, page: bigint, read: boolean, write: boolean, shift: number): Answer {
+    if (page >> 20n === 0xfeen) throw new WalkFault(0x87);
+    return { fault: 0, address: page, read, write: write && ask.kind !== 'ats-nw', shift };
+  }
+
+  /** Host address of a first-stage table, and how its page may be written. */
+  #table(address: bigint, isRoot: boolean): { at: bigint; leaf: Leaf | null } {
+    if (this.#setup.pgtt === 1) return { at: address, leaf: null };
+    const leaf = this.#second(address, 0x74);
+    if (!leaf.read) throw new WalkFault(isRoot ? 0x75 : 0x76);
+    if (this.#setup.ssade && !leaf.write) throw new WalkFault(0x77);
+    return { at: leaf.page, leaf };
+  }
+
+  #mark(at: bigint, wanted: bigint, table: Leaf | null): void {
+    if ((this.#load(at, 0) & wanted) === wanted) return;
+    if (!this.#setup.snooped) throw new WalkFault(0x90);
+    if (table !== null) {
+      if (!table.write) throw new WalkFault(0x77);
+      this.#dirtySecond(table);
+    }
+    this.#set(at, wanted);
+  }
+
+  #first(ask: Ask): Answer {
+    const s = this.#setup;
+    const width = s.fsLevels === 5 ? 57 : 48;
+    if (BigInt.asUintN(64, BigInt.asIntN(width, ask.address)) !== ask.address) {
+      throw new WalkFault(0x80);
+    }
+    let { at: table, leaf: tableLeaf } = this.#table(s.fsRoot, true);
+    let userOk = true;
+    let rw = true;
+    for (let level = s.fsLevels; ; level--) {
+      const shift = 12 + 9 * (level - 1);
+      const at = table + bitsOf(ask.address, shift + 8, shift) * 8n;
+      const entry = this.#load(at, level === s.fsLevels ? 0x73 : 0x70);
+      if ((entry & 1n) === 0n) throw new WalkFault(0x71);
+      const large = level > 1 && bitsOf(entry, 7, 7) === 1n;
+      let reserved = this.#beyondHaw(entry);
+      if (large && (level > 3 || (level === 3 && !s.gigabytePages))) reserved = true;
+      if (large && level <= 3 && bitsOf(entry, shift - 1, 13) !== 0n) reserved = true;
+      if (reserved) throw new WalkFault(0x72);
+      this.#mark(at, s.eafe ? 0x420n : 0x20n, tableLeaf);
+      rw &&= bitsOf(entry, 1, 1) === 1n;
+      userOk &&= bitsOf(entry, 2, 2) === 1n;
+      const next = bitsOf(entry, 51, 12) << 12n;
+      if (level > 1 && !large) {
+        ({ at: table, leaf: tableLeaf } = this.#table(next, false));
+        continue;
+      }
+      if (ask.user && !userOk) throw new WalkFault(0x81);
+      const writable = rw || !(ask.user || s.wpe);
+      if (ask.kind === 'write' && !writable) throw new WalkFault(0x85);
+      const base = (next >> BigInt(shift)) << BigInt(shift);
+      const output = base | (bitsOf(ask.address, shift - 1, 0) & ~0xfffn);
+      const final = s.pgtt === 3 ? this.#second(output, 0x74) : null;
+      const read = final?.read ?? true;
+      const write = writable && (final?.write ?? true);
+      if (ask.kind === 'write' && !write) throw new WalkFault(0x85);
+      if (ask.kind === 'read' && !read) throw new WalkFault(0x86);
+      if (write && (ask.kind === 'write' || ask.kind === 'ats')) {
+        this.#mark(at, 0x40n, tableLeaf);
+        if (final !== null) this.#dirtySecond(final);
+      }
+      const size = Math.min(shift, final?.shift ?? shift);
+      return this.#answer(ask, final?.page ?? output, read, write, size);
+    }
+  }
+}
