@@ -29,6 +29,7 @@ const BARE = new Set([
   'operation',
   'register',
   'step',
+  'what',
 ]);
 
 /** Fields told by the line's margin (the VM) or repeated from the cause. */

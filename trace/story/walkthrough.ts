@@ -23,7 +23,7 @@ export interface WalkthroughOptions {
   readonly withVm?: boolean;
 }
 
-const TIME_COLUMNS = 8;
+const TIME_COLUMNS = 9;
 const LAYER_COLUMNS = 6;
 const MARGIN = TIME_COLUMNS + 1 + LAYER_COLUMNS + 1;
 const DEEPEST = 14;
@@ -58,6 +58,9 @@ const SHAPE_FIELDS = [
   'code',
 ] as const;
 
+/** Accesses to one function's config space or to unnamed registers are one thing to tell. */
+const REGISTER_OFFSET = /\+0x[0-9a-f]+$/;
+
 /**
  * Tells a run as it happens: phases with their causal chains. Nothing in it is scripted: each line is
  * an event, indented under the event that caused it. What repeats within a phase is told once and
@@ -73,6 +76,7 @@ export class Walkthrough {
   #folded = new Map<string, number>();
   #toldNow = new Map<string, number>();
   #phases = 0;
+  #phaseNs = 0;
 
   constructor(print: (line: Line) => void, options: WalkthroughOptions = {}) {
     this.#print = print;
@@ -87,7 +91,7 @@ export class Walkthrough {
 
   add(record: EventRecord): void {
     const phase = phaseOf(record);
-    if (phase !== undefined) this.#begin(phase.title, phase.who);
+    if (phase !== undefined) this.#begin(phase.title, phase.who, record.ns);
     const depth =
       record.cause === 0 ? 0 : Math.min(this.#depths[record.cause % DEPTHS]! + 1, DEEPEST);
     this.#depths[record.seq % DEPTHS] = depth;
@@ -113,13 +117,15 @@ export class Walkthrough {
     this.#folded = new Map();
   }
 
-  #begin(title: string, who: string): void {
+  #begin(title: string, who: string, ns: number): void {
     this.end();
     this.#phases++;
+    this.#phaseNs = ns;
     const told = this.#told.get(title) ?? new Map<string, number>();
     this.#told.set(title, told);
     this.#toldNow = told;
-    const text = this.#withVm && who !== '' ? `${title} (${who})` : title;
+    const named = this.#withVm && who !== '' ? `${title} (${who})` : title;
+    const text = `${named}, at ${ns} ns`;
     const indent = `${this.#phases}. `.length;
     const [first, ...rest] = wrap(text.split(/\s+/), this.#width - indent, 0);
     this.#print({ kind: 'phase', number: this.#phases, text: first ?? '' });
@@ -134,10 +140,15 @@ export class Walkthrough {
     this.#print({
       kind: 'event',
       layer,
-      margin: `${timeText(record.ns).padStart(TIME_COLUMNS)} ${layer.padEnd(LAYER_COLUMNS)} `,
+      margin: `${this.#offset(record.ns)} ${layer.padEnd(LAYER_COLUMNS)} `,
       text: pad + (first ?? ''),
     });
     for (const text of rest) this.#print({ kind: 'more', text: ' '.repeat(MARGIN) + pad + text });
+  }
+
+  /** Virtual time since the phase began: what happens in one takes far less than a boot. */
+  #offset(ns: number): string {
+    return `+${timeText(ns - this.#phaseNs)}`.padStart(TIME_COLUMNS);
   }
 }
 
@@ -145,7 +156,7 @@ function shapeOf(record: EventRecord): string {
   let shape = record.def.name;
   for (const field of SHAPE_FIELDS) {
     const value = record.values[field];
-    if (value !== undefined) shape += `|${value}`;
+    if (value !== undefined) shape += `|${String(value).replace(REGISTER_OFFSET, '')}`;
   }
   const { descriptor } = record.values;
   if (typeof descriptor === 'string') shape += `|${descriptor.split(' ', 1)[0] ?? ''}`;

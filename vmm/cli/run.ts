@@ -1,15 +1,11 @@
+import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
+import { guestMemoryNeeded } from '../../guest/mm/budget.ts';
 import { Tally } from '../../trace/story/counts.ts';
 import { jsonLine } from '../../trace/story/json-line.ts';
 import { Walkthrough } from '../../trace/story/walkthrough.ts';
-import {
-  guestBytesNeeded,
-  hostBytesNeeded,
-  MAX_HOST_BYTES,
-  MAX_VMS,
-  World,
-} from '../scenario/world.ts';
+import { hostBytesNeeded, MAX_HOST_BYTES, MAX_VMS, World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
 import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
@@ -18,7 +14,7 @@ import { printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
 
-const SAMPLE = fileURLToPath(new URL('../../docs/sample.txt', import.meta.url));
+const SAMPLE = relative('', fileURLToPath(new URL('../../docs/sample.txt', import.meta.url)));
 const MIB = 2 ** 20;
 
 /** Least guest memory that boots at all. */
@@ -97,7 +93,7 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
 
 /** @throws Refusal naming what is needed and the option that gives it */
 function checkMemory(bytes: number, { mem, vms, procs }: RunOptions): void {
-  const needed = Math.max(guestBytesNeeded(bytes, procs), LEAST_GUEST_BYTES);
+  const needed = Math.max(guestMemoryNeeded(bytes, procs), LEAST_GUEST_BYTES);
   if (mem < needed) {
     throw new Refusal(
       2,

@@ -23,9 +23,6 @@ export const MAX_HOST_BYTES = 8 * 1024 * MIB;
 /** One accelerator per VM, all on bus 0 beside the host bridge. */
 export const MAX_VMS = 31;
 
-/** What a guest kernel needs for itself: its image's place, tables, queues, stacks. */
-const GUEST_BYTES = 16 * MIB;
-
 export interface WorldOptions {
   readonly seed: number;
   /** 1..MAX_VMS, each with a device of its own. */
@@ -51,17 +48,6 @@ export interface WorldResult {
   readonly leftovers: Leftovers;
   /** Virtual time at the end. */
   readonly ns: number;
-}
-
-/**
- * RAM that a guest needs so that `procs` processes can each hold the file twice (source and
- * destination), with the page tables for that. Bytes, rounded up to MiB.
- */
-export function guestBytesNeeded(fileBytes: number, procs: number): number {
-  const pages = Math.ceil(fileBytes / 4096);
-  const tables = 2 * Math.ceil(pages / 512) + 16;
-  const perProcess = (2 * pages + tables) * 4096;
-  return Math.ceil((GUEST_BYTES + procs * perProcess) / MIB) * MIB;
 }
 
 /** Physical memory of a host that can hold these guests. */

@@ -31,11 +31,11 @@ const FLAGS: Readonly<Record<string, FlagNames>> = {
   vfio_device_detach_iommufd_pt: [[1, 'PASID']],
 };
 
-/** Not told: the size, padding, and fields that only the kernel writes. */
-const HIDDEN = /^(size|argsz|__reserved2?|pad|cap_offset|out_.*)$/;
+/** Not told: sizes and padding. */
+const HIDDEN = /^(size|argsz|__reserved2?|pad|cap_offset)$/;
 
 /**
- * `pt_id=3 pasid=1 flags=PASID`: the input fields that are not 0. Unreadable memory gives ''.
+ * `pt_id=3 pasid=1 flags=PASID`: the fields that are not 0. Unreadable memory gives ''.
  *
  * @param bytes how much of the structure the caller has there
  */

@@ -167,7 +167,8 @@ test('a drain is about its own PASID and what came before it', (t) => {
   rig.clock.run();
   rig.enqueue({ ...stuck, destination: 0x9000n });
   rig.clock.run();
-  answer(rig);
+  rig.fabric.map(PASID, 0x5000, 1);
+  rig.respond(rig.fabric.requests[0]!);
   rig.clock.run();
   t.false(rig.active, 'the later one is still blocked and does not count');
   t.is(rig.fabric.requests.length, 2);

@@ -61,7 +61,7 @@ test('nothing is kept of an answer without permissions', (t) => {
 
 test('invalidation by page, range, PASID and globally', (t) => {
   const filled = (): DeviceTlb => {
-    const tlb = new DeviceTlb(shapes);
+    const tlb = new DeviceTlb([{ sets: 4, ways: 4 }, shapes[1], shapes[2]]);
     tlb.fill(user, 0x201, 1, 12, true, true);
     tlb.fill(user, 0x202, 2, 12, true, true);
     tlb.fill(user, 0x400, 0x400, 21, true, true);

@@ -99,7 +99,7 @@ test('of the units, only the host one counts', (t) => {
 
 test('VM exits and ioctls are counted, and every event by its name', (t) => {
   const { tally, trace } = tallied();
-  const exit = { vm: 'vm0', reason: 'mmio', address: 0, bytes: 4, value: 0, what: '' };
+  const exit = { vm: 'vm0', reason: 'mmio', address: 0, bytes: 4, value: '', what: '' };
   for (let i = 0; i < 3; i++) trace.emit(vmm.vmExit, exit);
   trace.emit(host.ioctl, { pid: 1, fd: 3, name: 'X', args: '' });
   trace.emit(host.ioctlReturn, { pid: 1, fd: 3, name: 'X', result: '0', out: '', reason: '' });

@@ -63,7 +63,7 @@ test('indentation follows causes', (t) => {
       reason: 'mmio write',
       address: 0xfed9_0088,
       bytes: 4,
-      value: 0x20,
+      value: '0x20',
       what: 'IQT_REG',
     });
     {
@@ -186,7 +186,12 @@ test('a refusal is told although the same call succeeded before', (t) => {
   const answer = { pid: 1, fd: 3, name: 'IOMMU_HWPT_ALLOC' };
   trace.emit(host.ioctlReturn, { ...answer, result: '0', out: '', reason: '' });
   trace.emit(host.ioctlReturn, { ...answer, result: '0', out: '', reason: '' });
-  trace.emit(host.ioctlReturn, { ...answer, result: '-EINVAL', out: '', reason: 'flags 0x80 unknown' });
+  trace.emit(host.ioctlReturn, {
+    ...answer,
+    result: '-EINVAL',
+    out: '',
+    reason: 'flags 0x80 unknown',
+  });
   t.is(of(lines, 'event').length, 2);
   t.true(of(lines, 'event')[1]!.text.includes('flags 0x80 unknown'));
 });

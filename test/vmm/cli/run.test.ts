@@ -219,15 +219,17 @@ test.serial('--trace keeps every event, in order, each after its cause', async (
   const attach = ['syscall:ioctl', 'vmm:vtd_inv_desc', 'guest:qi_submit', bind];
   descends(({ event }) => event === 'vmm:kvm_exit', bind);
   descends(({ event }) => event === 'iommu:attach_device_pasid', ...attach);
-  for (const event of ['intel_iommu:pasid_entry', 'intel_iommu:qi_submit']) {
-    descends((line) => line.event === event, 'iommu:attach_device_pasid', ...attach);
-  }
+  const entry = 'intel_iommu:pasid_entry';
+  descends(({ event }) => event === entry, 'iommu:attach_device_pasid', ...attach);
   const request = ['vmm:fault_read', 'dsa:page_request', 'guest:enqcmd'];
   const answer = ['iommufd:fault_response', 'vmm:fault_response', 'guest:page_group_response'];
   descends(({ event }) => event === 'guest:prq_report', ...request);
   descends(({ event }) => event === 'dsa:page_response', ...answer, 'guest:prq_report', ...request);
   const moved = ['syscall:ioctl', 'guest:qi_submit', 'guest:mm_move_root'];
-  descends(({ event }) => event === 'iommu:replace_device_pasid', ...moved);
+  const replace = 'iommu:replace_device_pasid';
+  descends(({ event }) => event === entry, replace, ...moved);
+  // An entry that was not present needs no flush while CM=0; one that changes does.
+  descends(({ event }) => event === 'intel_iommu:qi_submit', replace, ...moved);
   const flushed = ['vmm:iommufd_backend_invalidate_cache', 'guest:qi_submit', 'guest:munmap'];
   descends(({ event, unit }) => event === 'vtd:inv_desc' && unit === 'host', ...flushed);
 });

@@ -41,7 +41,7 @@ function setup(): Setup {
   return { world, client, device, ioas, at: (pasid) => world.driver.at(world.devs[0]!, pasid) };
 }
 
-test('HWPT_ALLOC refuses in the order of the reference', (t) => {
+test('HWPT_ALLOC refuses in the order of the kernel', (t) => {
   const { client, device, ioas } = setup();
   const alloc = (values: Parameters<typeof iommu_hwpt_alloc.encode>[0]): string =>
     client.user.refused(client.fd, IOMMUFD_CMD.IOMMU_HWPT_ALLOC, iommu_hwpt_alloc, {
@@ -320,11 +320,12 @@ test('the trace names objects, ioctls and arguments', (t) => {
   const has = (text: string): boolean => texts.some((line) => line.includes(text));
   t.true(has(`"name":"IOMMU_HWPT_ALLOC","args":"flags=PASID dev_id=${device.id} pt_id=${ioas}"`));
   t.true(has(`"name":"VFIO_DEVICE_ATTACH_IOMMUFD_PT","args":"flags=PASID pt_id=${s2} pasid=3"`));
-  t.true(has('"result":"-ENOENT","reason":"no object has id 99"'));
+  t.true(has('"result":"-ENOENT","out":"","reason":"no object has id 99"'));
   t.true(
     has(
       `iommufd:object_new {"pid":1,"id":${s2},"type":"HWPT_PAGING","detail":"of IOAS ${ioas} PASID"}`,
     ),
   );
+  t.true(has(`"result":"0","out":"out_hwpt_id=${s2}"`));
   t.true(has('iommufd:pin_user_pages'));
 });

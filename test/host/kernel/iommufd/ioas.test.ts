@@ -138,7 +138,7 @@ test('an object whose reply cannot be copied is undone', (t) => {
   t.is(client.ioas(), 2);
 });
 
-test('MAP checks in the order of the reference', (t) => {
+test('MAP checks in the order of the kernel', (t) => {
   const { user, client, ioas } = setup();
   const memory = user.map(0x10000);
   const map = (values: Parameters<typeof iommu_ioas_map.encode>[0]): string =>
