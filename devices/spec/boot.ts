@@ -28,7 +28,10 @@ export function encodeBootParams(params: BootParams): Uint8Array {
     throw new RangeError(`boot params: at most ${MAX_RANGES} memory ranges`);
   }
   const line = new TextEncoder().encode(params.commandLine);
-  if (line.length !== params.commandLine.length || line.length >= BOOT_PARAMS_BYTES - COMMAND_LINE_AT) {
+  if (
+    line.length !== params.commandLine.length ||
+    line.length >= BOOT_PARAMS_BYTES - COMMAND_LINE_AT
+  ) {
     throw new RangeError('boot params: the command line must be ASCII of at most 2047 bytes');
   }
   const bytes = new Uint8Array(BOOT_PARAMS_BYTES);

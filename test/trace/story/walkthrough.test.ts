@@ -13,15 +13,16 @@ import {
 import { Tracer } from '../../../trace/tracer.ts';
 
 function walked(options?: WalkthroughOptions) {
+  const time = { ns: 0 };
   const lines: Line[] = [];
-  const trace = new Tracer(() => 0);
+  const trace = new Tracer(() => time.ns);
   const story = new Walkthrough((line) => lines.push(line), options);
   let events = 0;
   trace.listen((record) => {
     events++;
     story.add(record);
   });
-  return { trace, story, lines, events: () => events };
+  return { trace, story, lines, time, events: () => events };
 }
 
 /** A line as it is printed, without colours. */
@@ -51,7 +52,7 @@ test('an event has the time, the layer, its name and its values', (t) => {
   const { trace, lines } = walked();
   trace.emit(host.attachPasid, { device: '0000:00:01.0', pasid: 1, domain: 'hwpt 5' });
   t.deepEqual(lines.map(plain), [
-    '    0 ns host   attach_device_pasid device=0000:00:01.0 pasid=1 domain=hwpt 5',
+    '    +0 ns host   attach_device_pasid device=0000:00:01.0 pasid=1 domain=hwpt 5',
   ]);
 });
 
@@ -118,12 +119,12 @@ test('phases begin where the machine says so, are numbered, and close the one be
   t.deepEqual(
     of(lines, 'phase').map(({ number, text }) => `${number}. ${text}`),
     [
-      '1. The host boots',
-      '2. The VMM builds a machine around the assigned device',
-      '3. The guest boots: it finds its IOMMU and the device',
-      '4. Program: copy the file',
-      '5. The guest powers off; the VMM takes the machine apart',
-      '6. What is left',
+      '1. The host boots, at 0 ns',
+      '2. The VMM builds a machine around the assigned device, at 0 ns',
+      '3. The guest boots: it finds its IOMMU and the device, at 0 ns',
+      '4. Program: copy the file, at 0 ns',
+      '5. The guest powers off; the VMM takes the machine apart, at 0 ns',
+      '6. What is left, at 0 ns',
     ],
   );
   t.deepEqual(
@@ -131,6 +132,25 @@ test('phases begin where the machine says so, are numbered, and close the one be
     ['phase', 'event', 'event', 'fold', 'phase'],
   );
   t.is(lines[3]!.text.trim(), 'more of the same: 2\u00d7pin_user_pages');
+});
+
+test('a phase tells when it begins; the times in it count from there', (t) => {
+  const { trace, lines, time } = walked();
+  time.ns = 500;
+  trace.emit(host.pin, { pid: 1, address: 0, pages: 1 });
+  time.ns = 1_000_700;
+  step(trace, 1, 'bind');
+  time.ns += 2_500;
+  trace.emit(host.unpin, { pid: 1, pages: 1 });
+  t.deepEqual(
+    lines.map(plain).map((line) => line.trim()),
+    [
+      '+500 ns host   pin_user_pages pid=1 address=0x0 pages=1',
+      '1. Program: bind, at 1000700 ns',
+      '+0 ns guest  program pid=1 bind',
+      '+2.50 us host   unpin_user_pages pid=1 pages=1',
+    ],
+  );
 });
 
 test('a phase names its machine and process only where there are several', (t) => {
@@ -141,12 +161,12 @@ test('a phase names its machine and process only where there are several', (t) =
     return of(lines, 'phase').map(({ text }) => text);
   };
   t.deepEqual(titles(false), [
-    'The guest boots: it finds its IOMMU and the device',
-    'Program: unbind',
+    'The guest boots: it finds its IOMMU and the device, at 0 ns',
+    'Program: unbind, at 0 ns',
   ]);
   t.deepEqual(titles(true), [
-    'The guest boots: it finds its IOMMU and the device (vm3)',
-    'Program: unbind (vm3 process 7)',
+    'The guest boots: it finds its IOMMU and the device (vm3), at 0 ns',
+    'Program: unbind (vm3 process 7), at 0 ns',
   ]);
 });
 
@@ -250,7 +270,7 @@ test('every line is within 100 columns unless one word alone is longer', (t) => 
         t.notRegex(line, /\n/);
         if (line.length <= 100) continue;
         const longest = Math.max(...line.split(' ').map((word) => word.length));
-        t.true(longest > 100 - 16 - 14 - 4, line);
+        t.true(longest > 100 - 17 - 14 - 4, line);
       }
     }),
   );
