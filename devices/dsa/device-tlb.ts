@@ -33,10 +33,12 @@ class TlbPart {
 
   /** Place of the mapping of page `unit`, or -1. */
   find(context: number, unit: number): number {
-    const first = (unit & this.#setMask) * this.#ways;
     const contexts = this.#contexts;
-    for (let at = first; at < first + this.#ways; at++) {
-      if (contexts[at] === context && this.#pages[at] === unit) return at;
+    const pages = this.#pages;
+    const first = (unit & this.#setMask) * this.#ways;
+    const end = first + this.#ways;
+    for (let at = first; at < end; at++) {
+      if (pages[at] === unit && contexts[at] === context) return at;
     }
     return -1;
   }
@@ -110,19 +112,35 @@ export class DeviceTlb {
   /** Whether the last hit allows writing. */
   writable = false;
   readonly #parts: readonly TlbPart[];
+  /** The part of 4 KiB pages, where most hits are. */
+  readonly #small: TlbPart;
 
   constructor(shapes: readonly [TlbShape, TlbShape, TlbShape]) {
     this.#parts = ORDERS.map((order, i) => new TlbPart(order, shapes[i]!));
+    this.#small = this.#parts[0]!;
   }
 
   /** Looks a page up; true leaves the answer in the fields above. */
   lookup(context: number, vpn: number, write: boolean): boolean {
-    const need = write ? WRITE : READ;
-    for (const part of this.#parts) {
+    const small = this.#small;
+    const at = small.find(context, vpn);
+    if (at >= 0 && (small.access(at) & (write ? WRITE : READ)) !== 0) {
+      this.first = vpn;
+      this.end = vpn + 1;
+      this.frame = small.frame(at);
+      this.writable = (small.access(at) & WRITE) !== 0;
+      return true;
+    }
+    return this.#lookupLarge(context, vpn, write);
+  }
+
+  #lookupLarge(context: number, vpn: number, write: boolean): boolean {
+    for (let i = 1; i < this.#parts.length; i++) {
+      const part = this.#parts[i]!;
       const pages = 2 ** part.order;
       const unit = Math.floor(vpn / pages);
       const at = part.find(context, unit);
-      if (at < 0 || (part.access(at) & need) === 0) continue;
+      if (at < 0 || (part.access(at) & (write ? WRITE : READ)) === 0) continue;
       this.first = unit * pages;
       this.end = this.first + pages;
       this.frame = part.frame(at) + (vpn - this.first);
@@ -146,7 +164,7 @@ export class DeviceTlb {
   ): void {
     const access = (read ? READ : 0) | (write ? WRITE : 0);
     if (access === 0) return;
-    let part = this.#parts[0]!;
+    let part = this.#small;
     for (const larger of this.#parts) if (larger.order <= shift - 12) part = larger;
     const pages = 2 ** part.order;
     const unit = Math.floor(vpn / pages);

@@ -2,7 +2,7 @@ import type { Tracer } from '../../trace/tracer.ts';
 import type { Clock } from '../clock.ts';
 import type { Fabric } from '../pci/fabric.ts';
 import { DsaStatus } from '../spec/dsa/completion.ts';
-import { CrcFlag, DescriptorFlag as F, DrainFlag, Opcode } from '../spec/dsa/opcodes.ts';
+import { CrcFlag, DrainFlag, DescriptorFlag as F, Opcode } from '../spec/dsa/opcodes.ts';
 import { Batch } from './batch.ts';
 import { ClientMemory } from './client-memory.ts';
 import { completionRecord, leavesRecord } from './completion.ts';

@@ -1,8 +1,8 @@
 import type { MsixTable } from '../pci/msix.ts';
 import {
+  DeviceState,
   DsaPci,
   DsaReg,
-  DeviceState,
   Gencfg,
   Genctrl,
   Gensts,

@@ -97,6 +97,11 @@ export class Translator {
       this.type = AT.TRANSLATED;
       return Reach.OK;
     }
+    const context = tlbContext(client.pasid, client.privileged);
+    // An entry can only be there while ATS and PASIDs are on as they were when it was made.
+    if (client.config.atsDisable === 0 && this.#tlb.lookup(context, vpn, write)) {
+      return this.#hit(vpn, run);
+    }
     if (vpn >= PAGE_LIMIT) return Reach.ABSENT;
     if (client.pasid !== NO_PASID && !this.#controls.pasidEnabled()) return Reach.REFUSED;
     if (!this.usesAts(client)) {
@@ -104,19 +109,20 @@ export class Translator {
       this.type = AT.UNTRANSLATED;
       return Reach.OK;
     }
-    const tlb = this.#tlb;
-    const context = tlbContext(client.pasid, client.privileged);
-    if (tlb.lookup(context, vpn, write)) {
-      this.hits++;
-      run.first = tlb.first;
-      run.end = tlb.end;
-      run.frame = tlb.frame - (vpn - tlb.first);
-      run.writable = tlb.writable;
-      this.page = tlb.frame;
-      this.type = AT.TRANSLATED;
-      return Reach.OK;
-    }
     return this.#request(client, context, vpn, write);
+  }
+
+  /** Takes the device-TLB's answer over. */
+  #hit(vpn: number, run: Run): Reach {
+    const tlb = this.#tlb;
+    this.hits++;
+    run.first = tlb.first;
+    run.end = tlb.end;
+    run.frame = tlb.frame - (vpn - tlb.first);
+    run.writable = tlb.writable;
+    this.page = tlb.frame;
+    this.type = AT.TRANSLATED;
+    return Reach.OK;
   }
 
   /** Asks the IOMMU and remembers the answer. */

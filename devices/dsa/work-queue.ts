@@ -1,5 +1,11 @@
-import { WQCFG_WORDS, type WqConfig, Wqcfg, WqcfgState, WqState } from '../spec/dsa/tables.ts';
-import { decodeWqcfg } from '../spec/dsa/tables.ts';
+import {
+  decodeWqcfg,
+  WQCFG_WORDS,
+  type WqConfig,
+  Wqcfg,
+  WqcfgState,
+  WqState,
+} from '../spec/dsa/tables.ts';
 import type { Work } from './work.ts';
 
 /** Writable bits of the WQCFG dwords; the occupancy interrupt is not offered. */

@@ -89,10 +89,6 @@ export class Work {
     return this.client.config.blockOnFault !== 0 && this.has(F.BLOCK_ON_FAULT);
   }
 
-  fail(status: number): void {
-    this.status = status;
-  }
-
   failAt(status: number, page: number, offset: number, onWrite: boolean): void {
     this.status = status;
     this.faultAddress = (BigInt(page) << 12n) | BigInt(offset);

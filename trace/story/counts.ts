@@ -10,7 +10,7 @@ export interface Counts {
   detaches: number;
   /** Page requests that reached the host unit. */
   pageRequests: number;
-  /** Descriptors that the host unit carried out, by kind. */
+  /** Invalidation descriptors that the host unit carried out, by kind (no waits, no responses). */
   invalidations: Record<string, number>;
   /** Translations asked of the host unit, and those its IOTLB answered. */
   translations: number;
@@ -69,6 +69,7 @@ export class Tally {
       case 'vtd:inv_desc':
         if (values['unit'] === 'host') {
           const kind = String(values['descriptor']).split(' ', 1)[0] ?? '';
+          if (!kind.endsWith('_inv')) break;
           this.counts.invalidations[kind] = (this.counts.invalidations[kind] ?? 0) + 1;
         }
         break;

@@ -15,8 +15,8 @@ function program(): Command {
   ) as Package;
   const cli = new Command('vsva')
     .description(
-      'Shared virtual addressing for virtual machines, end to end and without hardware: guest,\n' +
-        'VMM, iommufd, VT-d and a PASID-capable accelerator in one process.',
+      'Shared virtual addressing for virtual machines, end to end and without hardware: guest,' +
+        ' VMM, iommufd, VT-d and a PASID-capable accelerator in one process.',
     )
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')

@@ -39,9 +39,10 @@ interface RunOptions {
 export function runCommand(): Command {
   return new Command('run')
     .description(
-      'Take FILE through the whole vSVA path: a guest process has the accelerator copy and check it\n' +
-        'under its own PASID. Prints the walkthrough: what the machine did, and what caused what.',
+      'Take FILE through the whole vSVA path: a guest process has the accelerator copy and check it' +
+        ' under its own PASID. Prints the walkthrough: what the machine did, and what caused what.',
     )
+    .summary('take a file through the whole vSVA path')
     .argument('[FILE]', 'any file; - reads standard input; default: a sample')
     .option(
       '--out <OUT>',

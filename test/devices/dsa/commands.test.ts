@@ -2,9 +2,9 @@ import test from 'ava';
 import { DsaStatus } from '../../../devices/spec/dsa/completion.ts';
 import { DescriptorFlag as F, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import {
+  DsaCommand as C,
   CmdError,
   DeviceState,
-  DsaCommand as C,
   DsaReg,
   Gensts,
   Intcause,

@@ -3,7 +3,7 @@ import { CPL } from '../../../devices/pci/fabric.ts';
 import { type Completion, DsaStatus } from '../../../devices/spec/dsa/completion.ts';
 import { crc32c } from '../../../devices/spec/dsa/crc.ts';
 import type { DescriptorInit } from '../../../devices/spec/dsa/descriptor.ts';
-import { DescriptorFlag as F, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
+import { CrcFlag, DescriptorFlag as F, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import { DsaCommand, DsaReg, Swerr0 } from '../../../devices/spec/dsa/registers.ts';
 import { PriCap } from '../../../devices/spec/pci.ts';
 import { CAP, noise, RECORD, Rig } from './rig.ts';
@@ -192,6 +192,23 @@ test('a refused translation request is a translation error', (t) => {
     });
   }
   t.deepEqual(rig.fabric.requests, []);
+});
+
+test('a fault on a CRC seed in memory is reported, or waited for', (t) => {
+  const rig = rigWith();
+  rig.fabric.map(PASID, SRC, SIZE + 4096);
+  const seed = { ...base, opcode: Opcode.CRCGEN, source: BigInt(SRC), size: 8 };
+  const flags = RECORD | CrcFlag.READ_SEED;
+  const apart = { ...seed, flags, crcSeedAddress: BigInt(DST + 4) };
+  t.like(rig.execute(apart), { status: DsaStatus.PAGE_FAULT, faultAddress: BigInt(DST + 4) });
+  rig.enqueue({ ...apart, flags: flags | F.BLOCK_ON_FAULT });
+  rig.clock.run();
+  rig.fabric.map(PASID, DST, 4096);
+  rig.fabric.poke(PASID, DST + 4, Uint8Array.of(1, 0, 0, 0));
+  rig.respond(rig.fabric.requests[0]!);
+  rig.clock.run();
+  const expected = crc32c(rig.fabric.peek(PASID, SRC, 8), 1);
+  t.like(rig.record(PASID, REC), { status: DsaStatus.SUCCESS, crc: expected });
 });
 
 test('an address space ends: data beyond 2^64 is a fault, not a wrap', (t) => {

@@ -1,10 +1,10 @@
 import test from 'ava';
+import { SWERR_DROPPED } from '../../../devices/dsa/errors.ts';
 import { DsaStatus } from '../../../devices/spec/dsa/completion.ts';
 import { encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
 import { Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import { DsaReg, Swerr0 } from '../../../devices/spec/dsa/registers.ts';
 import { portalOffset } from '../../../devices/spec/dsa/tables.ts';
-import { SWERR_DROPPED } from '../../../devices/dsa/errors.ts';
 import { RECORD, Rig } from './rig.ts';
 
 const PASID = 3;
@@ -121,4 +121,35 @@ test('engines share a group’s queues by priority', (t) => {
   t.is(served.length, 24);
   const early = served.slice(0, 12).filter((wq) => wq === 0).length;
   t.is(early, 9, 'three to one');
+});
+
+test('a retry is an event that says why, an acceptance one that shows the descriptor', (t) => {
+  const rig = new Rig({}, true);
+  rig.enqueue(noop);
+  rig.enablePci();
+  rig.enable([
+    { size: 2, threshold: 1 },
+    { dedicated: 1, pasid: PASID },
+  ]);
+  rig.enqueue(noop, 0, true);
+  rig.enqueue(noop, 0, true);
+  rig.enqueue(noop);
+  rig.enqueue(noop);
+  rig.enqueue(noop, 1);
+  const whys = rig.events.flatMap(({ def, values }) =>
+    def.name === 'dsa:desc_retry' ? [values['why']] : [],
+  );
+  t.deepEqual(whys, [
+    'the work queue is not enabled',
+    'at its threshold of 1',
+    'full: 2 descriptors',
+    'the work queue is dedicated',
+  ]);
+  const accepted = rig.events.filter(({ def }) => def.name === 'dsa:desc_accept');
+  t.like(accepted[0]!.values, {
+    wq: 0,
+    pasid: PASID,
+    occupancy: 1,
+    descriptor: 'NOOP pasid 3 flags crav|rcr record 0x900000',
+  });
 });

@@ -418,3 +418,5 @@ export function clearRecord(ram: GuestRam, space: Space): void {
 
 export const isAll = (bytes: Uint8Array, value: number): boolean =>
   bytes.every((byte) => byte === value);
+
+export const isSame = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;

@@ -1,0 +1,236 @@
+/** A failure injected at every point of attach, replace and HWPT allocation leaves what was. */
+import test from 'ava';
+import { COMPLETION_BYTES, DsaStatus } from '../../../devices/spec/dsa/completion.ts';
+import { pasidEntry } from '../../../devices/spec/vtd/pasid.ts';
+import type { KernelOptions } from '../../../host/kernel/kernel.ts';
+import { type IdOrError, id } from '../../host/kernel/iommufd/client.ts';
+import {
+  Accelerator,
+  bootRig,
+  clearRecord,
+  GuestRam,
+  isAll,
+  makeSpace,
+  NOTHING,
+  PAGE,
+  pasidEntryInMemory,
+  type Rig,
+  type Space,
+} from './rig.ts';
+
+const PASID = 5;
+const VA = 0x7f00_0000_0000n;
+const MAX_POINTS = 100;
+
+interface Live {
+  readonly rig: Rig;
+  readonly one: Accelerator;
+  readonly ram: GuestRam;
+  readonly ioas: number;
+  readonly parent: number;
+  /** The same addresses over different bytes. */
+  readonly old: Space;
+  readonly next: Space;
+}
+
+function live(kernel: KernelOptions = {}): Live {
+  const rig = bootRig({ kernel });
+  const one = new Accelerator(rig);
+  const ram = new GuestRam(one.user);
+  const { ioas, parent } = one.parentOf(ram);
+  const old = makeSpace(ram, PASID, VA, 0x11);
+  const next = makeSpace(ram, PASID, VA, 0x22);
+  one.bringUp();
+  return { rig, one, ram, ioas, parent, old, next };
+}
+
+/** Copies under the PASID; says through whose table it went: the value that arrived, or why not. */
+function whose(w: Live): string {
+  const { ram, one } = w;
+  for (const space of [w.old, w.next]) {
+    clearRecord(ram, space);
+    ram.fill(space.target.gpa, PAGE, 0);
+  }
+  const { source, target, record } = w.old;
+  const seen = (): Uint8Array => {
+    const records = [w.old, w.next].map((s) => ram.read(s.record.gpa, COMPLETION_BYTES));
+    return records.find((bytes) => bytes[0] !== 0) ?? records[0]!;
+  };
+  const values = { pasid: PASID, source: source.va, destination: target.va, size: PAGE };
+  const done = one.move({ ...values, record: record.va }, seen);
+  const arrived = [w.old, w.next].map((s) => ram.read(s.target.gpa, PAGE));
+  if (done.status !== DsaStatus.SUCCESS) {
+    return arrived.every((bytes) => isAll(bytes, 0)) ? `status ${done.status}` : 'bytes moved';
+  }
+  if (isAll(arrived[0]!, 0x11) && isAll(arrived[1]!, 0)) return 'old';
+  return isAll(arrived[1]!, 0x22) && isAll(arrived[0]!, 0) ? 'new' : 'mixed';
+}
+
+const entry = (w: Live): Uint8Array | null => pasidEntryInMemory(w.rig, w.one.rid, PASID);
+
+/** Fails point 1, 2, ... of `action` until it succeeds; `check` sees the world after each failure. */
+function failEach(
+  w: Live,
+  action: () => IdOrError,
+  check: (n: number, point: string, result: IdOrError) => void,
+): { readonly points: string[]; readonly result: IdOrError } {
+  const { failpoints } = w.rig.kernel;
+  const points: string[] = [];
+  for (let n = 1; n < MAX_POINTS; n++) {
+    failpoints.failNth(n);
+    const result = action();
+    const isOver = failpoints.armed;
+    const point = failpoints.passed.at(-1) ?? '';
+    failpoints.disarm();
+    if (isOver) return { points, result };
+    points.push(point);
+    check(n, point, result);
+  }
+  throw new Error(`more than ${MAX_POINTS} failure points`);
+}
+
+for (const replace of ['hitless', 'break-before-make'] as const) {
+  test(`replace (${replace}): every failure leaves the old translation whole`, (t) => {
+    const w = live({ replace });
+    const first = id(w.one.nested(w.parent, w.old.table.root));
+    const second = id(w.one.nested(w.parent, w.next.table.root));
+    id(w.one.device.attachPasid(PASID, first));
+    t.is(whose(w), 'old');
+    const before = entry(w);
+    const held = w.rig.kernel.leftovers();
+    const replacing = (): IdOrError => w.one.device.attachPasid(PASID, second);
+    const { points, result } = failEach(w, replacing, (n, point, failed) => {
+      const at = `point ${n}, ${point}`;
+      t.is(failed, 'ENOMEM', at);
+      t.deepEqual(entry(w), before, at);
+      t.deepEqual(w.rig.kernel.leftovers(), held, at);
+      t.is(whose(w), 'old', at);
+      t.deepEqual(entry(w), before, at);
+    });
+    t.true(points.length >= 1, 'there is something to fail');
+    t.is(result, second);
+    t.notDeepEqual(entry(w), before);
+    t.is(whose(w), 'new');
+    t.is(w.one.client.destroy(first), 'OK');
+    t.is(w.one.client.destroy(second), 'EBUSY');
+    w.one.exit();
+    t.deepEqual(w.rig.kernel.leftovers(), NOTHING);
+  });
+
+  test(`replace (${replace}) by another kind of HWPT, to and fro, at every failure`, (t) => {
+    const w = live({ replace });
+    const nested = id(w.one.nested(w.parent, w.old.table.root));
+    const { parent: other } = w.one.parentOf(w.ram);
+    id(w.one.device.attachPasid(PASID, nested));
+    for (const [to, from, works] of [
+      [w.parent, 'old', 'status 0'],
+      [other, 'status 0', 'status 0'],
+      [nested, 'status 0', 'old'],
+    ] as const) {
+      const before = entry(w);
+      t.is(whose(w), from);
+      const replacing = (): IdOrError => w.one.device.attachPasid(PASID, to);
+      const { points, result } = failEach(w, replacing, (n, point, failed) => {
+        t.is(failed, 'ENOMEM', `point ${n}, ${point}`);
+        t.deepEqual(entry(w), before, `point ${n}, ${point}`);
+        t.is(whose(w), from, `point ${n}, ${point}`);
+      });
+      t.true(points.length >= 1);
+      t.is(result, to);
+      t.notDeepEqual(entry(w), before);
+      t.is(whose(w), works);
+    }
+    w.one.exit();
+    t.deepEqual(w.rig.kernel.leftovers(), NOTHING);
+  });
+}
+
+test('a refused replace (no such HWPT, one without the PASID flag) leaves the old one whole', (t) => {
+  const w = live();
+  const first = id(w.one.nested(w.parent, w.old.table.root));
+  id(w.one.device.attachPasid(PASID, first));
+  const plain = id(w.one.client.hwpt(w.one.device.id, w.ioas));
+  const before = entry(w);
+  for (const [pt, error] of [
+    [0x7777, 'ENOENT'],
+    [w.one.device.id, 'EINVAL'],
+    [plain, 'EINVAL'],
+  ] as const) {
+    t.is(w.one.device.attachPasid(PASID, pt), error);
+    t.deepEqual(entry(w), before);
+    t.is(whose(w), 'old');
+  }
+  w.one.exit();
+  t.deepEqual(w.rig.kernel.leftovers(), NOTHING);
+});
+
+test('attach: every failure leaves the PASID without a translation and nothing held', (t) => {
+  const w = live();
+  const hwpt = id(w.one.nested(w.parent, w.old.table.root));
+  const held = w.rig.kernel.leftovers();
+  const attaching = (): IdOrError => w.one.device.attachPasid(PASID, hwpt);
+  const { points, result } = failEach(w, attaching, (n, point, failed) => {
+    const at = `point ${n}, ${point}`;
+    t.is(failed, 'ENOMEM', at);
+    const bytes = entry(w);
+    t.true(bytes === null || isAll(bytes, 0), at);
+    t.deepEqual(w.rig.kernel.leftovers(), held, at);
+    t.is(whose(w), 'status 0', at);
+    t.is(w.one.device.detachPasid(PASID), 'OK', 'detach of what is not attached is nothing');
+  });
+  t.true(points.length >= 2);
+  t.is(result, hwpt);
+  t.is(pasidEntry.decode(new BigUint64Array(entry(w)!.buffer)).P, 1);
+  t.is(whose(w), 'old');
+  t.is(w.one.device.detachPasid(PASID), 'OK');
+  t.true(isAll(entry(w)!, 0));
+  t.deepEqual(w.rig.kernel.leftovers(), held);
+  w.one.exit();
+  t.deepEqual(w.rig.kernel.leftovers(), NOTHING);
+});
+
+for (const [what, allocate] of [
+  ['nested', (w: Live): IdOrError => w.one.nested(w.parent, w.old.table.root)],
+  ['paging', (w: Live): IdOrError => w.one.client.hwpt(w.one.device.id, w.ioas, 9)],
+] as const) {
+  test(`HWPT_ALLOC (${what}): every failure leaves nothing`, (t) => {
+    const w = live();
+    const held = w.rig.kernel.leftovers();
+    const { pages } = w.rig.kernel;
+    const free = pages.freePages;
+    const { points, result } = failEach(
+      w,
+      () => allocate(w),
+      (n, point, failed) => {
+        t.is(failed, 'ENOMEM', `point ${n}, ${point}`);
+        t.deepEqual(w.rig.kernel.leftovers(), held, `point ${n}, ${point}`);
+        t.is(pages.freePages, free, `point ${n}, ${point}`);
+      },
+    );
+    t.true(points.length >= 2, points.join());
+    t.is(w.one.client.destroy(id(result)), 'OK');
+    t.deepEqual(w.rig.kernel.leftovers(), held);
+    t.is(pages.freePages, free);
+    w.one.exit();
+    t.deepEqual(w.rig.kernel.leftovers(), NOTHING);
+  });
+}
+
+test('the host has as many free pages after a program as before it', (t) => {
+  const rig = bootRig();
+  const lap = (): number => {
+    const one = new Accelerator(rig);
+    const ram = new GuestRam(one.user);
+    const { parent } = one.parentOf(ram);
+    const space = makeSpace(ram, PASID, VA, 0x33);
+    one.bringUp();
+    id(one.device.attachPasid(PASID, id(one.nested(parent, space.table.root))));
+    one.exit();
+    t.deepEqual(rig.kernel.leftovers(), NOTHING);
+    return rig.kernel.pages.freePages;
+  };
+  // What the first lap leaves is the function's own table, kept until the function goes.
+  const after = lap();
+  t.is(lap(), after);
+  t.is(lap(), after);
+});
