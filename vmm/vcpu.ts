@@ -145,12 +145,13 @@ export class Vcpu {
 
   /**
    * ENQCMD (SDM volume 2): 64 bytes with the PASID of IA32_PASID in bits 19:0 and the user bit 31
-   * clear. -1: #GP, when IA32_PASID is not valid, the CPU lacks the instruction or the destination is
-   * not 64-byte aligned. 1 (retry): the device refused, or no device takes such writes there.
+   * clear. -1: #GP, when IA32_PASID is not valid, the CPU lacks the instruction, the destination is
+   * not 64-byte aligned or the source's bits 31:0 are not zero. 1 (retry): the device refused, or no device takes such writes there.
    */
   enqcmd(address: bigint, descriptor: Uint8Array): -1 | 0 | 1 | VcpuPageFault {
     const pasid = decodeIa32Pasid(this.#pasidMsr);
     if (!this.features.enqcmd || pasid === undefined || (address & 63n) !== 0n) return -1;
+    if (descriptor.subarray(0, 4).some((byte) => byte !== 0)) return -1;
     if (!this.#mmu.translate(BigInt.asUintN(64, address), true, true)) {
       return this.#pageFault(address);
     }

@@ -54,12 +54,12 @@ export class FaultLog {
     }
     const words = FRCD.encode({
       FI: fault.page * 4096,
-      SID: fault.sid,
+      SID: fault.sid & 0xffff,
       T1: fault.type >> 1,
       T2: fault.type & 1,
       PP: fault.pasid >= 0,
       PRIV: fault.pasid >= 0 && fault.priv,
-      PV: Math.max(fault.pasid, 0),
+      PV: Math.max(fault.pasid, 0) & 0xf_ffff,
       FR: fault.code,
       AT: fault.at,
       F: 1,

@@ -279,7 +279,9 @@ export class Translator {
       request.dirty = isAts ? !readOnly : write;
       fault = this.#walk(how, request);
       if (fault === 0) fault = this.#outputFault(this.#outcome.frame, false);
-      if (fault !== 0 && this.structures.ttm === TTM.LEGACY) fault = legacyFault(fault, write);
+      if (fault !== 0 && this.structures.ttm === TTM.LEGACY) {
+        fault = legacyFault(fault, request.write);
+      }
     }
     if (log.on) this.#noteWalk(sid, pasid, vpn, type, write, fault, loadsBefore);
     if (fault !== 0 || how === null) {

@@ -58,7 +58,7 @@ export class AddressSpace {
     return run < length ? run : length;
   }
 
-  /** Whether every byte of the range is anonymous memory that allows the access. */
+  /** Whether every byte of the range is memory that allows the access. */
   covers(start: number, end: number, write: boolean): boolean {
     let at = start;
     while (at < end) {
@@ -70,11 +70,16 @@ export class AddressSpace {
   }
 
   /**
-   * First touch of page `page` of an anonymous mapping: its frame, or -1 when memory is exhausted.
-   * An untouched, aligned 2 MiB of the mapping gets one block if there is one.
+   * First touch of page `page` of a mapping of memory: its frame, or -1 when memory is exhausted or
+   * the mapped file ends before. An untouched, aligned 2 MiB of anonymous memory gets one block if
+   * there is one.
    */
   populate(vma: Vma, page: number): number {
     const pfns = vma.pfns!;
+    if (vma.shared !== null) {
+      const { memory, firstPage } = vma.shared;
+      return (pfns[page] = memory.frame(firstPage + page));
+    }
     const address = vma.start + page * PAGE_BYTES;
     const block = Math.floor(address / BLOCK_BYTES) * BLOCK_BYTES;
     const first = (block - vma.start) / PAGE_BYTES;

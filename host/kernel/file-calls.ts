@@ -163,7 +163,10 @@ export function mapMemory(
   if (!Number.isSafeInteger(length) || length <= 0) throw new Errno('EINVAL', `${length} bytes`);
   const bytes = Math.ceil(length / PAGE_BYTES) * PAGE_BYTES;
   const mapping = file.ops.mmap(caller, file, { length: bytes, offset, prot, flags });
-  return caller.mm.mapDevice(bytes, prot, mapping, file);
+  if ('memory' in mapping) {
+    return caller.mm.mapShared(bytes, prot, mapping.memory, mapping.firstPage);
+  }
+  return caller.mm.mapDevice(bytes, prot, mapping, mapping.keeper ?? file);
 }
 
 /** munmap(2). Errno EINVAL. */

@@ -1,7 +1,9 @@
 import type { WaitQueue } from '../machine/scheduler.ts';
 import type { Task } from '../syscall.ts';
 import { O_ACCMODE, O_NONBLOCK, O_RDONLY, O_WRONLY } from '../uapi/poll.ts';
+import type { Credentials } from './credentials.ts';
 import type { Mm } from './mm.ts';
+import type { MappedFile } from './vma.ts';
 
 /** A process's table of open files, as file operations use it. */
 export interface Files {
@@ -19,14 +21,46 @@ export interface Caller {
   readonly pid: number;
   readonly mm: Mm;
   readonly files: Files;
+  readonly credentials: Credentials;
 }
 
-/** What mmap of a file gives: device memory. */
-export interface MmapResult {
+/** What mmap of a file gives: device memory, or pages that all who map the file share. */
+export type MmapResult = MmapDevice | MmapPages;
+
+export interface MmapDevice {
   /** Page aligned physical address of the first byte. */
   readonly physicalAddress: number;
   /** Asked at each access; false: the access is a SIGBUS (memory decoding is off). */
   readonly accessible?: () => boolean;
+  /** What the mapping holds; the file itself where it is missing. */
+  readonly keeper?: MappedFile;
+}
+
+export interface MmapPages {
+  readonly memory: FileMemory;
+  /** Page of the file that the mapping begins with. */
+  readonly firstPage: number;
+}
+
+/** The pages of a memory file (memfd and its like), which others can map and pin. */
+export interface FileMemory {
+  /** Length of the file. */
+  readonly bytes: number;
+  /** Keeps the pages, also when the file is closed; each hold is ended by one release. */
+  hold(): void;
+  release(): void;
+  /** Frame of a page, made if need be; -1: beyond the end, or no memory is left. */
+  frame(page: number): number;
+  /**
+   * memfd_pin_folios: the frames of `count` pages from `page` on. All or nothing. Errno EINVAL: a
+   * page beyond the end; ENOMEM.
+   */
+  pin(page: number, count: number): Float64Array<ArrayBuffer>;
+  /** Gives up one pin of each frame; works after the last release. */
+  unpin(pfns: Iterable<number>): void;
+  /** CPU access to the bytes. Errno EFAULT: beyond the end. */
+  read(offset: number, length: number): Uint8Array<ArrayBuffer>;
+  write(offset: number, bytes: Uint8Array): void;
 }
 
 export interface MmapRequest {
@@ -47,6 +81,8 @@ export interface MmapRequest {
  */
 export interface FileOps {
   readonly name: string;
+  /** Memory files: what IOMMU_IOAS_MAP_FILE pins. */
+  readonly memory?: FileMemory;
   ioctl?(caller: Caller, file: OpenFile, request: number, argument: number): Task<number>;
   read?(caller: Caller, file: OpenFile, buffer: number, count: number): Task<number>;
   write?(caller: Caller, file: OpenFile, buffer: number, count: number): Task<number>;

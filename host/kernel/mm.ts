@@ -4,7 +4,7 @@ import { AddressSpace, PAGE_BYTES } from './address-space.ts';
 import { Errno } from './errno.ts';
 import { BLOCK_FRAMES, type PageAllocator } from './page-alloc.ts';
 import { CpuMemory, type PhysicalBus } from './user-memory.ts';
-import { type MappedFile, Vma } from './vma.ts';
+import { type MappedFile, type SharedMemory, Vma } from './vma.ts';
 
 /** User addresses are below this (4-level paging). */
 const TASK_SIZE = 2 ** 47;
@@ -32,7 +32,7 @@ export interface Mm {
   pinnedVm: number;
   /** mm->locked_vm, pages. */
   lockedVm: number;
-  /** RLIMIT_MEMLOCK in pages; Infinity for a process with CAP_IPC_LOCK. */
+  /** RLIMIT_MEMLOCK in pages; Infinity: no limit. */
   lockLimit: number;
 }
 
@@ -110,6 +110,16 @@ export class SimulatedMm implements Mm {
     this.#space.vmas.insert(
       new Vma(start, start + bytes, prot, { device: { physical, accessible, file } }),
     );
+    return start;
+  }
+
+  /** mmap of a file's pages, shared; keeps them. Errno EINVAL, ENOMEM. */
+  mapShared(length: number, prot: number, memory: SharedMemory, firstPage: number): number {
+    const bytes = this.#checkLength(length);
+    const start = this.#gap(bytes);
+    const pfns = new Int32Array(bytes / PAGE_BYTES).fill(-1);
+    memory.hold();
+    this.#space.vmas.insert(new Vma(start, start + bytes, prot, { pfns, memory, firstPage }));
     return start;
   }
 
@@ -200,6 +210,11 @@ export class SimulatedMm implements Mm {
     if (vma.device !== null) {
       for (const part of rest) part.device!.file.get();
       return [vma.device.file];
+    }
+    if (vma.shared !== null) {
+      for (const part of rest) part.shared!.memory.hold();
+      vma.shared.memory.release();
+      return [];
     }
     const gone = vma.slice(start, end).pfns!;
     this.#anonymousPages -= gone.length;

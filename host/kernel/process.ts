@@ -3,12 +3,14 @@ import { type Thread, WaitQueue } from '../machine/scheduler.ts';
 import { Segfault, type Syscalls, type Task, type UserMemory } from '../syscall.ts';
 import { EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE, O_NONBLOCK, O_RDWR } from '../uapi/poll.ts';
 import { KERNEL_NS } from './costs.ts';
+import { rootCredentials } from './credentials.ts';
 import { Errno } from './errno.ts';
 import { EventFd } from './eventfd.ts';
 import { FdTable } from './fd-table.ts';
 import type { Caller, FileOps } from './file.ts';
 import { controlFile, mapMemory, readFile, unmapMemory, writeFile } from './file-calls.ts';
 import { SimulatedMm } from './mm.ts';
+import { MemFile } from './memfd.ts';
 import type { PageAllocator } from './page-alloc.ts';
 import { pollFiles } from './poll.ts';
 
@@ -16,6 +18,7 @@ import { pollFiles } from './poll.ts';
 export const EXIT_CODE = { CRASHED: 134, KILLED: 137, SEGFAULT: 139 } as const;
 
 const UINT32_MAX = 0xffff_ffff;
+const MEMFD_NAME_MAX = 249;
 
 /** The parts of the machine that processes run on. */
 export type Platform = Pick<Machine, 'clock' | 'trace' | 'scheduler' | 'ram' | 'root'>;
@@ -42,6 +45,8 @@ export class Process implements Syscalls, Caller {
   readonly mm: SimulatedMm;
   readonly memory: UserMemory;
   readonly files = new FdTable();
+  /** Those of root, until somebody changes them. */
+  readonly credentials = rootCredentials();
   /** Woken when everything of the process is gone. */
   readonly exited = new WaitQueue();
   readonly #host: ProcessHost;
@@ -138,6 +143,25 @@ export class Process implements Syscalls, Caller {
       }
       const eventfd = new EventFd(initial, (flags & EFD_SEMAPHORE) !== 0);
       return this.files.install(eventfd, O_RDWR | (flags & O_NONBLOCK));
+    });
+  }
+
+  /** A file of shared memory, empty. Errno EINVAL (a name too long), EMFILE. */
+  memfdCreate(name: string): Task<number> {
+    return this.#call(() => {
+      if (name.length > MEMFD_NAME_MAX) throw new Errno('EINVAL', `a name of ${name.length}`);
+      const { pages, machine } = this.#host;
+      return this.files.install(new MemFile(name, pages, machine.ram), O_RDWR);
+    });
+  }
+
+  /** Errno EBADF, EINVAL (a negative length, a file without length), EFBIG. */
+  ftruncate(fd: number, length: number): Task<number> {
+    return this.#call(() => {
+      const { ops } = this.files.get(fd);
+      if (!(ops instanceof MemFile)) throw new Errno('EINVAL', `${ops.name} has no length`);
+      ops.truncate(length);
+      return 0;
     });
   }
 

@@ -19,6 +19,22 @@ export interface DeviceBacking {
   readonly file: MappedFile;
 }
 
+/** Pages of a file behind a mapping, shared with whoever else maps them. */
+export interface SharedBacking {
+  readonly pfns: Int32Array;
+  readonly memory: SharedMemory;
+  /** Page of the file that the mapping begins with. */
+  readonly firstPage: number;
+}
+
+/** What a mapping needs of a file's pages. */
+export interface SharedMemory {
+  hold(): void;
+  release(): void;
+  /** Frame of a page of the file, or -1. */
+  frame(page: number): number;
+}
+
 /** A mapping: a page aligned range of one kind of memory. */
 export class Vma {
   readonly start: number;
@@ -26,20 +42,23 @@ export class Vma {
   readonly end: number;
   /** PROT_* bits. */
   readonly prot: number;
-  /** Anonymous memory: the frame of each page, -1 until it is first touched. */
+  /** Memory: the frame of each page, -1 until it is first touched. */
   readonly pfns: Int32Array | null;
+  /** Whose pages they are; null for anonymous memory, which owns them. */
+  readonly shared: SharedBacking | null;
   readonly device: DeviceBacking | null;
 
   constructor(
     start: number,
     end: number,
     prot: number,
-    backing: { readonly pfns: Int32Array } | { readonly device: DeviceBacking },
+    backing: { readonly pfns: Int32Array } | SharedBacking | { readonly device: DeviceBacking },
   ) {
     this.start = start;
     this.end = end;
     this.prot = prot;
     this.pfns = 'pfns' in backing ? backing.pfns : null;
+    this.shared = 'memory' in backing ? backing : null;
     this.device = 'device' in backing ? backing.device : null;
   }
 
@@ -50,7 +69,9 @@ export class Vma {
       return new Vma(start, end, this.prot, { device: { ...this.device, physical } });
     }
     const pfns = this.pfns!.subarray((start - this.start) / 4096, (end - this.start) / 4096);
-    return new Vma(start, end, this.prot, { pfns });
+    if (this.shared === null) return new Vma(start, end, this.prot, { pfns });
+    const firstPage = this.shared.firstPage + (start - this.start) / 4096;
+    return new Vma(start, end, this.prot, { pfns, memory: this.shared.memory, firstPage });
   }
 }
 

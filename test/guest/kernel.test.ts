@@ -1,5 +1,6 @@
 import test from 'ava';
 
+import { crc32c } from '../../devices/spec/dsa/crc.ts';
 import { FS } from '../../devices/spec/x86/paging.ts';
 import { bootGuest } from '../../guest/kernel.ts';
 import { FakeMachine, type MachineOptions } from './machine/machine.ts';
@@ -37,6 +38,21 @@ for (const size of [0, 1, 4095, 4096, 4097, 1 << 20]) {
     t.is(machine.named('guest:page_group_response').length, pages + middle);
   });
 }
+
+test('the program does not take the device at its word: bytes and CRC are its own look', (t) => {
+  const input = pattern(40_000);
+  const right = crc32c(input);
+  for (const lies of [{ damage: true, crc: right }, { crc: ~right >>> 0 }]) {
+    const machine = new FakeMachine({ input });
+    Object.assign(machine.accelerator.lies, lies);
+    t.is(machine.run(bootGuest(machine.cpu, machine.trace)), 1);
+    t.deepEqual(errors(machine), [], 'every operation reported success');
+    const verdict = machine
+      .named('guest:program_result')
+      .find((e) => e.values['what'] === 'verified');
+    t.is(verdict?.values['value'], 'no');
+  }
+});
 
 test('several processes copy at once, each with its own PASID and output', (t) => {
   const input = pattern(100_000);

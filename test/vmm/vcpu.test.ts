@@ -117,7 +117,7 @@ test('user accesses go through CR3 and fault where they must', (t) => {
 
 test('ENQCMD needs a valid IA32_PASID and puts it into the descriptor', (t) => {
   const { vcpu, sys } = withTables();
-  const descriptor = new Uint8Array(64).fill(0xff);
+  const descriptor = new Uint8Array(64).fill(0xff, 4);
   t.is(vcpu.enqcmd(USER_PORTAL, descriptor), -1);
   vcpu.wrmsr(IA32_PASID, encodeIa32Pasid(0x12345));
   t.is(vcpu.rdmsr(IA32_PASID), encodeIa32Pasid(0x12345));
@@ -128,6 +128,11 @@ test('ENQCMD needs a valid IA32_PASID and puts it into the descriptor', (t) => {
   sys.memory.accept = false;
   t.is(vcpu.enqcmd(USER_PORTAL, descriptor), 1);
   t.is(vcpu.enqcmd(USER_PORTAL + 8n, descriptor), -1, 'misaligned');
+  for (const byte of [0, 1, 2, 3]) {
+    const own = descriptor.slice();
+    own[byte] = 0x10;
+    t.is(vcpu.enqcmd(USER_PORTAL, own), -1, 'a PASID, privilege or reserved bit of its own');
+  }
   vcpu.wrmsr(IA32_PASID, 5n);
   t.is(vcpu.enqcmd(USER_PORTAL, descriptor), -1, 'valid bit off');
 });

@@ -84,7 +84,7 @@ export const vmm = {
     'vmm',
     'vmm:error_report',
     { vm: 'text', what: 'text', error: 'text' },
-    "a system call on the guest's behalf failed; what was there before stays",
+    'what the guest asked for is not done: a system call failed, or a limit; what was there stays',
     'QEMU util/error-report.c: error_report',
   ),
   stop: event(

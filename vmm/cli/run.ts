@@ -29,6 +29,7 @@ interface RunOptions {
   readonly vms: number;
   readonly procs: number;
   readonly seed: number;
+  readonly la57?: boolean;
   readonly trace?: string;
   readonly step?: boolean;
   readonly quiet?: boolean;
@@ -56,6 +57,7 @@ export function runCommand(): Command {
     .option('--vms <N>', 'virtual machines, each with its own device', wholeNumber(1, MAX_VMS), 1)
     .option('--procs <M>', 'processes in each, each with its own PASID', wholeNumber(1, 1000), 1)
     .option('--seed <N>', 'seed of the one random generator', wholeNumber(0, 2 ** 32 - 1), 1)
+    .option('--la57', 'five-level page tables in the guests, and a unit that walks them')
     .option('--trace <PATH>', 'keep every event: one JSON object a line')
     .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
     .addOption(new Option('--quiet', 'print the summary only').conflicts('json'))
@@ -187,6 +189,7 @@ async function walk(
     procs,
     guestBytes: mem,
     input,
+    fiveLevel: options.la57 === true,
     listeners: [
       (record) => {
         tally.add(record);

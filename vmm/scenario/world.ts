@@ -1,4 +1,5 @@
 import { DsaDevice } from '../../devices/dsa/dsa.ts';
+import { CAP, HOST_CAP } from '../../devices/spec/vtd/capabilities.ts';
 import { bootGuest } from '../../guest/kernel.ts';
 import { bootKernel } from '../../host/kernel/boot.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
@@ -33,6 +34,8 @@ export interface WorldOptions {
   readonly guestBytes: number;
   /** The file that each guest process copies. */
   readonly input: Uint8Array;
+  /** The unit walks five-level first-stage tables (CAP.FS5LP), and the guests use them (LA57). */
+  readonly fiveLevel?: boolean;
   readonly listeners: readonly Listener[];
 }
 
@@ -70,6 +73,7 @@ export class World {
     this.#machine = new Machine({
       ramBytes,
       seed: options.seed,
+      ...(options.fiveLevel === true && { cap: HOST_CAP | CAP.masks.FS5LP }),
       functions: Array.from({ length: options.vms }, () => (rid, world) => {
         const device = new DsaDevice({ rid, ...world });
         this.#devices.push(device);
@@ -120,14 +124,15 @@ export class World {
   }
 
   *#vmm(sys: Parameters<typeof runVmm>[0], n: number): Task {
-    const { guestBytes, procs, seed, input } = this.#options;
+    const { guestBytes, procs, seed, input, fiveLevel = false } = this.#options;
     const { clock, trace } = this.#machine;
     const name = `vm${n}`;
+    const paging = fiveLevel ? ' la57=1' : '';
     this.#results[n] = yield* runVmm(sys, {
       name,
       ramBytes: guestBytes,
       device: `/dev/vfio/devices/vfio${n}`,
-      commandLine: `name=${name} procs=${procs} seed=${seed} program=copy`,
+      commandLine: `name=${name} procs=${procs} seed=${seed}${paging} program=copy`,
       input,
       outputs: procs,
       trace,

@@ -54,20 +54,28 @@ const RETRY_NS = 1000;
 const NO_PASID = -1;
 const PRGI_MASK = 0x1ff;
 
-interface Group {
+/** Groups of one PASID and index that are remembered: one is open, the rest owe a late answer. */
+const MAX_SAME_INDEX = 8;
+
+/** A page request group that the guest has been shown and has not answered. */
+export interface Group {
   readonly pasid: number;
   readonly prgi: number;
   readonly cookie: number;
+  /** The host still waits for the answer. */
+  isOpen: boolean;
 }
 
 /**
  * Page requests between the host's fault queue and the virtual unit (vtd.md 6.7). A group is known
  * from its last page until it is answered: by the guest's page group response, or by the virtual unit
- * when its queue is full or the guest's tables refuse the request. It is answered at most once.
+ * when its queue is full or the guest's tables refuse the request. It is answered at most once. What
+ * the host answered by itself stays known, so that the guest's late answer to it is not taken for
+ * the answer to a newer group of the same index.
  */
 export class Faults {
   readonly #options: FaultsOptions;
-  /** By PASID and group index; several while a group the host gave up on is still remembered. */
+  /** By PASID and group index, in the order the guest saw them. */
   readonly #waiting = new Map<string, Group[]>();
   readonly #byCookie = new Map<number, Group>();
   readonly #answers: { readonly group: Group; readonly code: number }[] = [];
@@ -77,9 +85,34 @@ export class Faults {
     this.#options = options;
   }
 
-  /** Groups that wait for the guest. */
+  /** Groups that the host waits for. */
   get outstanding(): number {
     return this.#byCookie.size;
+  }
+
+  /** Groups that the guest has not answered, open or not. */
+  get remembered(): number {
+    return [...this.#waiting.values()].reduce((sum, groups) => sum + groups.length, 0);
+  }
+
+  /** The open groups of an attachment; PASID 0 is the RID's, of requests without a PASID. */
+  groupsOf(pasid: number): readonly Group[] {
+    const wanted = pasid === 0 ? NO_PASID : pasid;
+    return [...this.#byCookie.values()].filter((group) => group.pasid === wanted);
+  }
+
+  /** The host answered these itself, since their attachment was replaced. */
+  hostAnswered(groups: readonly Group[]): void {
+    for (const group of groups) this.#close(group);
+  }
+
+  /** The attachment of a PASID is gone: the host has answered everything, and nobody else will. */
+  forget(pasid: number): void {
+    this.hostAnswered(this.groupsOf(pasid));
+    const prefix = keyOf(pasid === 0 ? NO_PASID : pasid, '');
+    for (const key of [...this.#waiting.keys()]) {
+      if (key.startsWith(prefix)) this.#waiting.delete(key);
+    }
   }
 
   /**
@@ -101,14 +134,15 @@ export class Faults {
     if (d.rid !== this.#options.rid) return;
     const code =
       d.code === RESPONSE.SUCCESS ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID;
-    this.#answer(d.pasidPresent ? d.pasid : NO_PASID, d.prgi, code);
+    this.#answer(this.#take(d.pasidPresent ? d.pasid : NO_PASID, d.prgi, 'oldest'), code);
     yield* this.sendAnswers();
   }
 
   /** The virtual unit answers by itself, in the middle of `pageRequest`; sent by `sendAnswers`. */
   unitResponded(pasid: number, prgi: number, code: number): void {
     const isSuccess = code === RESPONSE.SUCCESS;
-    this.#answer(pasid, prgi, isSuccess ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID);
+    const answer = isSuccess ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID;
+    this.#answer(this.#take(pasid, prgi, 'newest'), answer);
   }
 
   /** Writes the answers that are due to the fault queue. */
@@ -156,7 +190,7 @@ export class Faults {
       perm: trace.on ? permName(fault.perm) : '',
       last: last ? 1 : 0,
     });
-    if (last) this.#remember({ pasid, prgi, cookie: fault.cookie });
+    if (last) this.#remember({ pasid, prgi, cookie: fault.cookie, isOpen: true });
     const has = (bit: number): boolean => (fault.perm & bit) !== 0;
     const read = has(IOMMU_PGFAULT_PERM_READ) || has(IOMMU_PGFAULT_PERM_EXEC);
     const write = has(IOMMU_PGFAULT_PERM_WRITE);
@@ -167,33 +201,36 @@ export class Faults {
   /** A cookie the host hands out again means that it has answered the group that had it. */
   #remember(group: Group): void {
     const stale = this.#byCookie.get(group.cookie);
-    if (stale !== undefined) this.#forget(stale);
+    if (stale !== undefined) this.#close(stale);
     this.#byCookie.set(group.cookie, group);
     const key = keyOf(group.pasid, group.prgi);
     const others = this.#waiting.get(key);
     if (others === undefined) this.#waiting.set(key, [group]);
-    else others.push(group);
+    else if (others.push(group) > MAX_SAME_INDEX) others.shift();
   }
 
-  #forget(group: Group): void {
+  /** The guest is done with one group of that index: it answers in the order it was shown them. */
+  #take(pasid: number, prgi: number, which: 'oldest' | 'newest'): Group | undefined {
+    const key = keyOf(pasid, prgi);
+    const groups = this.#waiting.get(key);
+    const taken = which === 'oldest' ? groups?.shift() : groups?.pop();
+    if (groups?.length === 0) this.#waiting.delete(key);
+    return taken;
+  }
+
+  #close(group: Group): void {
+    group.isOpen = false;
     this.#byCookie.delete(group.cookie);
-    const key = keyOf(group.pasid, group.prgi);
-    const rest = (this.#waiting.get(key) ?? []).filter((other) => other !== group);
-    if (rest.length === 0) this.#waiting.delete(key);
-    else this.#waiting.set(key, rest);
   }
 
-  #answer(pasid: number, prgi: number, code: number): void {
-    const groups = this.#waiting.get(keyOf(pasid, prgi)) ?? [];
-    for (const group of groups) {
-      this.#byCookie.delete(group.cookie);
-      this.#answers.push({ group, code });
-    }
-    this.#waiting.delete(keyOf(pasid, prgi));
+  #answer(group: Group | undefined, code: number): void {
+    if (group?.isOpen !== true) return;
+    this.#close(group);
+    this.#answers.push({ group, code });
   }
 }
 
-function keyOf(pasid: number, prgi: number): string {
+function keyOf(pasid: number, prgi: number | ''): string {
   return `${pasid}:${prgi}`;
 }
 

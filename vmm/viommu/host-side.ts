@@ -33,17 +33,17 @@ export function* attempt<T>(
     return yield* calls;
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    report(host, what, error);
+    report(host, what, error.message);
     return null;
   }
 }
 
-/** Emits that the host refused something. */
+/** Emits that something the guest asked for is not done, and why. */
 export function report(
   host: Pick<HostSide, 'name' | 'trace'>,
   what: () => string,
-  error: SysError,
+  error: string,
 ): void {
   if (!host.trace.on) return;
-  host.trace.emit(ev.refused, { vm: host.name, what: what(), error: error.message });
+  host.trace.emit(ev.refused, { vm: host.name, what: what(), error });
 }

@@ -5,9 +5,10 @@ import type { Task } from '../../host/syscall.ts';
 import { IOMMU_VTD_S1_EAFE, IOMMU_VTD_S1_SRE, IOMMU_VTD_S1_WPE } from '../../host/uapi/iommufd.ts';
 import { vmm as ev } from '../../trace/catalogue/vmm.ts';
 import type { Stage1 } from '../iommufd.ts';
+import type { Faults } from './faults.ts';
 import type { GuestEntry, GuestTables } from './guest-tables.ts';
 import type { HostSide } from './host-side.ts';
-import { attempt } from './host-side.ts';
+import { attempt, report } from './host-side.ts';
 
 /** What the host has for a PASID (0: the function's requests without PASID). */
 export interface Attached {
@@ -21,6 +22,9 @@ export interface Attached {
 /** PASIDs one guest may have attached at a time: its tables must not fill the host's memory. */
 export const MAX_ATTACHED = 4096;
 
+/** Who must hear that the host has answered the page requests of an attachment that went. */
+export type StaleFaults = Pick<Faults, 'groupsOf' | 'hostAnswered' | 'forget'>;
+
 const NOTHING = new BigUint64Array(8);
 
 /**
@@ -31,13 +35,15 @@ const NOTHING = new BigUint64Array(8);
 export class PasidAttachments {
   readonly #host: HostSide;
   readonly #tables: GuestTables;
+  readonly #faults: StaleFaults;
   readonly #attached = new Map<number, Attached>();
   #enabled = false;
 
   /** The function's RID is on the parent HWPT already. */
-  constructor(host: HostSide, tables: GuestTables) {
+  constructor(host: HostSide, tables: GuestTables, faults: StaleFaults) {
     this.#host = host;
     this.#tables = tables;
+    this.#faults = faults;
     this.#attached.set(0, { entry: null, hwpt: host.parent, nested: false });
   }
 
@@ -85,8 +91,10 @@ export class PasidAttachments {
     if (!this.#enabled) return;
     const added: GuestEntry[] = [];
     this.#tables.forEach(this.#host.maxPasids, (entry) => {
-      if (!this.#attached.has(entry.pasid) && concerns(entry)) added.push(entry);
-      return added.length + this.#attached.size < MAX_ATTACHED;
+      if (this.#attached.has(entry.pasid) || !concerns(entry)) return true;
+      if (!this.#hasRoom(entry.pasid, added.length)) return false;
+      added.push(entry);
+      return true;
     });
     for (const entry of added) yield* this.#attach(entry, undefined);
   }
@@ -108,8 +116,16 @@ export class PasidAttachments {
     const old = have?.entry ?? null;
     if (!concerns(want) && (old === null || !concerns(old))) return;
     if (old !== null && isSame(old, want)) return;
-    if (have === undefined && this.#attached.size >= MAX_ATTACHED) return;
+    if (have === undefined && !this.#hasRoom(pasid, 0)) return;
     yield* this.#attach(want, have);
+  }
+
+  /** Whether one more PASID may be attached when `waiting` others are about to be. */
+  #hasRoom(pasid: number, waiting: number): boolean {
+    if (this.#attached.size + waiting < MAX_ATTACHED) return true;
+    const limit = `ENOSPC: a guest may have ${MAX_ATTACHED} attachments`;
+    report(this.#host, () => `attach PASID ${pasid}`, limit);
+    return false;
   }
 
   /** Nested HWPT, attach (VFIO replaces what is there), and only then the old HWPT goes. */
@@ -121,11 +137,13 @@ export class PasidAttachments {
     const nested = entry.fields.PGTT === PGTT.FIRST_STAGE;
     const hwpt = nested ? yield* attempt(this.#host, what, this.#allocNested(entry)) : parent;
     if (hwpt === null) return;
+    const groups = this.#faults.groupsOf(pasid);
     const attaching = succeeded(device.attach(pasid, hwpt));
     if ((yield* attempt(this.#host, what, attaching)) === null) {
       if (nested) yield* attempt(this.#host, what, iommufd.destroy(hwpt));
       return;
     }
+    this.#faults.hostAnswered(groups);
     this.#attached.set(pasid, { entry, hwpt, nested });
     this.#emitAttach(pasid, hwpt, have);
     yield* this.#destroyOld(have);
@@ -137,6 +155,7 @@ export class PasidAttachments {
     using _span = this.#change(have === undefined ? 'set' : 'replace', 0, NOTHING);
     const attaching = succeeded(device.attach(0, parent));
     if ((yield* attempt(this.#host, () => 'attach RID to the parent', attaching)) === null) return;
+    this.#faults.forget(0);
     this.#attached.set(0, { entry: null, hwpt: parent, nested: false });
     this.#emitAttach(0, parent, have);
     yield* this.#destroyOld(have);
@@ -147,6 +166,7 @@ export class PasidAttachments {
     const detaching = succeeded(this.#host.device.detach(pasid));
     const what = (): string => `detach PASID ${pasid}`;
     if ((yield* attempt(this.#host, what, detaching)) === null) return;
+    this.#faults.forget(pasid);
     this.#attached.delete(pasid);
     const { name, trace } = this.#host;
     if (trace.on) trace.emit(ev.detach, { vm: name, pasid, hwpt: have.hwpt });

@@ -72,16 +72,6 @@ export class VirtualUnit implements MmioHandler {
     const hasLevels5 = CAP.decode([capabilities.cap]).FS5LP === 1;
     const ecap = ECAP.decode([capabilities.ecap]);
     this.#tables = new GuestTables(memory, options.rid, ecap, hasLevels5);
-    this.#pasids = new PasidAttachments(host, this.#tables);
-    this.#invalidations = new Invalidations(host, this.#pasids);
-    this.#unit = new VtdUnit({
-      cap: capabilities.cap,
-      ecap: capabilities.ecap,
-      haw: GUEST_ADDRESS_BITS,
-      world: this.#world(),
-      trace: host.trace,
-      name: host.name,
-    });
     this.#faults = new Faults({
       name: host.name,
       sys,
@@ -90,6 +80,16 @@ export class VirtualUnit implements MmioHandler {
       heap,
       rid: options.rid,
       pageRequest: (...request) => this.#unit.pageRequest(...request),
+    });
+    this.#pasids = new PasidAttachments(host, this.#tables, this.#faults);
+    this.#invalidations = new Invalidations(host, this.#pasids);
+    this.#unit = new VtdUnit({
+      cap: capabilities.cap,
+      ecap: capabilities.ecap,
+      haw: GUEST_ADDRESS_BITS,
+      world: this.#world(),
+      trace: host.trace,
+      name: host.name,
     });
   }
 

@@ -106,11 +106,12 @@ export class CacheTags {
   *flushRange(range: PageRange, leafOnly: boolean): Task {
     const batch = new Batch();
     // A device may refill its TLB from the IOTLB, so the IOTLB goes first.
-    for (const tag of this.#iotlbTags()) {
+    const iotlb = this.#tagsOf('IOTLB', 'NESTING_IOTLB');
+    const devTlb = this.#tagsOf('DEVTLB', 'NESTING_DEVTLB');
+    for (const tag of iotlb) {
       yield* batch.add(tag.device.unit, this.#iotlb(tag, range, leafOnly));
     }
-    for (const tag of this.#tags) {
-      if (tag.type !== 'DEVTLB' && tag.type !== 'NESTING_DEVTLB') continue;
+    for (const tag of devTlb) {
       yield* batch.add(tag.device.unit, this.#devTlb(tag, range));
     }
     yield* batch.submit();
@@ -119,15 +120,16 @@ export class CacheTags {
   /** After entries became present: only caching mode may have cached that they were not. */
   *flushNewRange(range: PageRange): Task {
     const batch = new Batch();
-    for (const tag of this.#iotlbTags()) {
+    for (const tag of this.#tagsOf('IOTLB', 'NESTING_IOTLB')) {
       const { unit } = tag.device;
       if (unit.cachingMode) yield* batch.add(unit, this.#iotlb(tag, range, false));
     }
     yield* batch.submit();
   }
 
-  #iotlbTags(): CacheTag[] {
-    return this.#tags.filter((tag) => tag.type === 'IOTLB' || tag.type === 'NESTING_IOTLB');
+  /** A copy: while a flush waits, attachments come and go. */
+  #tagsOf(...types: readonly CacheTagType[]): CacheTag[] {
+    return this.#tags.filter(({ type }) => types.includes(type));
   }
 
   #find(type: CacheTagType, device: IntelDevice, did: number, pasid: number): CacheTag | undefined {

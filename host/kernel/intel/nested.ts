@@ -21,11 +21,16 @@ import type { IntelUnit } from './unit.ts';
 
 const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
-/** The payload of HWPT_ALLOC; short ones read as zero. Flags are looked at when attached. */
+/**
+ * The payload of HWPT_ALLOC. Flags are looked at when attached. Errno EINVAL: it has another length
+ * than the structure, whose first version is the only one.
+ */
 export function readFirstStage(bytes: Uint8Array): GuestFirstStage {
-  const whole = new Uint8Array(iommu_hwpt_vtd_s1.size);
-  whole.set(bytes.subarray(0, whole.length));
-  return iommu_hwpt_vtd_s1.read(new DataView(whole.buffer));
+  const { size } = iommu_hwpt_vtd_s1;
+  if (bytes.length !== size) {
+    throw new Errno('EINVAL', `${bytes.length} bytes of iommu_hwpt_vtd_s1, which has ${size}`);
+  }
+  return iommu_hwpt_vtd_s1.read(new DataView(bytes.buffer, bytes.byteOffset, size));
 }
 
 /** One guest first-stage table. It has a domain id of its own on each unit it is attached to. */

@@ -90,17 +90,28 @@ export class PageRequestQueue {
     const { registers } = this.#unit;
     const did = PASS_THROUGH_DID;
     for (;;) {
-      while (this.#holds(device.rid, pasid)) yield this.#passed;
+      yield* this.#taken(device.rid, pasid);
       const descriptors = [
         waitDesc({ fence: true }),
         pasid === 0 ? iotlbDomain(did) : pasidIotlbAll(did, pasid),
       ];
       if (device.atsEnabled) descriptors.push(deviceTlb(device.rid, pasid, 0, 'all'));
       yield* flush(this.#unit, descriptors, { drainPageRequests: true });
-      // After an overflow some were answered by the unit and are sent again.
-      if ((registers.read32(REG.PRS) & PRS.PRO) === 0 && !this.#holds(device.rid, pasid)) return;
+      const overflowed = (registers.read32(REG.PRS) & PRS.PRO) !== 0;
+      yield* this.#taken(device.rid, pasid);
+      if (!overflowed) return;
+      // Some were answered by the unit, and are sent again.
       if ((registers.read32(REG.PRS) & PRS.PRO) !== 0) yield this.#passed;
     }
+  }
+
+  /**
+   * Waits until requests of the PASID that are in the ring now have been taken. The pass under way
+   * may have begun before they came, the next one takes them; those that come meanwhile, through a
+   * new translation, are not waited for.
+   */
+  *#taken(rid: number, pasid: number): Task {
+    for (let passes = 0; passes < 2 && this.#holds(rid, pasid); passes++) yield this.#passed;
   }
 
   *#thread(): Task<never> {

@@ -2,7 +2,13 @@ import { host } from '../../../trace/catalogue/host.ts';
 import type { Tracer } from '../../../trace/tracer.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
-import { attachDevice, domainLabel, IommuGroup, setGroupDomain } from './group.ts';
+import {
+  attachDevice,
+  domainLabel,
+  IommuGroup,
+  setDefaultDomain,
+  setGroupDomain,
+} from './group.ts';
 import { IopfQueue } from './io-pgfault.ts';
 import type {
   AttachHandle,
@@ -117,13 +123,13 @@ export class IommuCore {
     }
   }
 
-  /** Ends one claim; with the last the group goes back to its default domain. */
+  /** Ends one claim; with the last the group goes back to its default domain. Cannot fail. */
   *releaseDmaOwner(group: IommuGroup): Task {
     yield* group.mutex.lock();
     try {
       if (group.ownerCount === 0 || --group.ownerCount > 0) return;
       group.owner = null;
-      yield* setGroupDomain(group, group.defaultDomain);
+      yield* setDefaultDomain(group);
     } finally {
       group.mutex.unlock();
     }

@@ -77,6 +77,23 @@ export function* setGroupDomain(group: IommuGroup, domain: IommuDomain): Task {
   group.domain = domain;
 }
 
+/**
+ * Back to the default domain. A device that cannot go there stays blocked: whoever gives the group
+ * up has no use for an error (drivers/iommu/iommu.c: IOMMU_SET_DOMAIN_MUST_SUCCEED).
+ */
+export function* setDefaultDomain(group: IommuGroup): Task {
+  const { domain: old, defaultDomain } = group;
+  if (old === defaultDomain) return;
+  for (const dev of group.devices) {
+    try {
+      yield* attachDevice(defaultDomain, dev, old);
+    } catch (error) {
+      if (!(error instanceof Errno)) throw error;
+    }
+  }
+  group.domain = defaultDomain;
+}
+
 function* putBack(group: IommuGroup, dev: IommuDev, to: IommuDomain, from: IommuDomain): Task {
   try {
     yield* attachDevice(to, dev, from);

@@ -14,7 +14,7 @@ import type { Member } from './igroup.ts';
 import { Igroup } from './igroup.ts';
 import { Ioas } from './ioas.ts';
 import type { IommufdCtx } from './object.ts';
-import { IommufdObject } from './object.ts';
+import { Hold, IommufdObject } from './object.ts';
 import { checkPasidCompat } from './pasid.ts';
 
 /** The DEVICE object. */
@@ -61,6 +61,8 @@ export function* bindDevice(ctx: IommufdCtx, pdev: PciDev): Task<IommufdDevice> 
   }
   const group = iommu.groupOf(dev);
   const undo = new Undo();
+  ctx.reference();
+  undo.defer(() => ctx.unreference());
   try {
     const igroup = Igroup.of(ctx, group);
     igroup.bound++;
@@ -75,7 +77,6 @@ export function* bindDevice(ctx: IommufdCtx, pdev: PciDev): Task<IommufdDevice> 
     ctx.reserve(idev);
     undo.commit();
     idev.users++;
-    ctx.reference();
     ctx.publish(idev);
     return idev;
   } finally {
@@ -163,6 +164,7 @@ function* autoDomain(
   try {
     for (const hwpt of [...ioas.hwpts]) {
       if (!(hwpt instanceof HwptPaging) || !hwpt.auto || !ioas.hwpts.includes(hwpt)) continue;
+      using _hold = new Hold(hwpt);
       try {
         yield* operate(hwpt);
         return hwpt.id;
@@ -213,7 +215,7 @@ function* attachHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task {
       checkPasidCompat(igroup.slots, hwpt, pasid);
       ctx.kernel.failpoints.point('iommufd:attach_handle');
       const handle = new IommufdHandle(hwpt.domain, idev);
-      yield* coreAttach(idev, pasid, handle);
+      yield* orForget(hwpt, handle, coreAttach(idev, pasid, handle));
       igroup.slots.set(pasid, { hwpt, handle, devices: new Set<Member>([idev]) });
     } else {
       slot.devices.add(idev);
@@ -249,15 +251,14 @@ function* replaceHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task<Hwpt
     checkPasidCompat(igroup.slots, hwpt, pasid);
     ctx.kernel.failpoints.point('iommufd:replace_handle');
     const handle = new IommufdHandle(hwpt.domain, idev);
-    yield* coreReplace(idev, pasid, handle);
+    yield* orForget(hwpt, handle, coreReplace(idev, pasid, handle));
     undo.move();
     slot.hwpt = hwpt;
     slot.handle = handle;
     hwpt.users += slot.devices.size;
     old.users -= slot.devices.size - 1;
     if (moves) for (const one of slot.devices) old.paging.ioas.iopt.unreserve(one);
-    oldHandle.gone = true;
-    if (old.fault !== null) yield* old.fault.autoResponse(oldHandle);
+    yield* forget(old, oldHandle);
     return old;
   } finally {
     igroup.mutex.unlock();
@@ -275,8 +276,7 @@ function* detachHwpt(idev: IommufdDevice, pasid: number): Task<Hwpt | null> {
     if (slot.devices.size === 0) {
       yield* coreDetach(idev, pasid, handle);
       igroup.slots.delete(pasid);
-      handle.gone = true;
-      if (hwpt.fault !== null) yield* hwpt.fault.autoResponse(handle);
+      yield* forget(hwpt, handle);
     }
     if (pasid === NO_PASID) hwpt.paging.ioas.iopt.unreserve(idev);
     return hwpt;
@@ -301,6 +301,22 @@ function* putHwpt(hwpt: Hwpt): Task {
     yield* hwpt.ctx.destroyIfUnused(hwpt);
   } finally {
     mutex.unlock();
+  }
+}
+
+/** An attachment ends: nobody is asked any more what its page requests should become. */
+function* forget(hwpt: Hwpt, handle: IommufdHandle): Task {
+  handle.gone = true;
+  if (hwpt.fault !== null) yield* hwpt.fault.autoResponse(handle);
+}
+
+/** Attaches; page requests that came on the way to an attachment that fails are answered. */
+function* orForget(hwpt: Hwpt, handle: IommufdHandle, attach: Task): Task {
+  try {
+    yield* attach;
+  } catch (error) {
+    yield* forget(hwpt, handle);
+    throw error;
   }
 }
 

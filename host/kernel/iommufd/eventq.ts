@@ -63,8 +63,12 @@ export class FaultQueue extends IommufdObject {
   *handle(group: FaultGroup, hwptId: number): Task<number> {
     yield COST.DELIVER;
     const { handle } = group;
-    if (!(handle instanceof IommufdHandle) || handle.gone) return -ERRNO.EINVAL;
+    if (!(handle instanceof IommufdHandle)) return -ERRNO.EINVAL;
     this.deliver.push(group);
+    if (handle.gone) {
+      yield* this.autoResponse(handle);
+      return 0;
+    }
     const { trace } = this.ctx.kernel;
     if (trace.on) {
       trace.emit(host.faultQueued, {
@@ -214,13 +218,14 @@ export function* faultQueueAlloc(ucmd: Ucmd<typeof iommu_fault_alloc.fields>): T
   onlyFlags(ucmd.args.flags, 0);
   const fault = new FaultQueue(ctx);
   ctx.reserve(fault);
+  const file = new FaultFile(fault);
   let fd = -1;
   try {
     ctx.kernel.failpoints.point('iommufd:fault_file');
-    fd = process.files.install(new FaultFile(fault), O_RDWR | O_CLOEXEC);
+    fd = process.files.install(file, O_RDWR | O_CLOEXEC);
     ucmd.respond({ out_fault_id: fault.id, out_fault_fd: fd });
   } catch (error) {
-    if (fd >= 0) yield* process.files.close(fd);
+    yield* fd >= 0 ? process.files.close(fd) : file.release();
     yield* ctx.abort(fault);
     throw error;
   }

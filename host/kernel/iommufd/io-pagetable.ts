@@ -230,17 +230,22 @@ export class IoPagetable {
 
   /** IOMMU_OPTION_HUGE_PAGES. @throws Errno EINVAL: would change what domains already map;
    *  EADDRINUSE: an area is not page aligned */
-  setHugePages(on: boolean): void {
-    if (on === this.#hugePages) return;
-    const alignment = this.#alignmentWith(this.#domains, on);
-    if (!on) {
-      if (this.#domains.length > 0 && this.areas.size > 0) {
-        throw new Errno('EINVAL', `${this.areas.size} areas are mapped in domains`);
+  *setHugePages(on: boolean): Task {
+    yield* this.#mutex.lock();
+    try {
+      if (on === this.#hugePages) return;
+      const alignment = this.#alignmentWith(this.#domains, on);
+      if (!on) {
+        if (this.#domains.length > 0 && this.areas.size > 0) {
+          throw new Errno('EINVAL', `${this.areas.size} areas are mapped in domains`);
+        }
+        this.#checkAligned(alignment);
       }
-      this.#checkAligned(alignment);
+      this.#hugePages = on;
+      this.#alignment = alignment;
+    } finally {
+      this.#mutex.unlock();
     }
-    this.#hugePages = on;
-    this.#alignment = alignment;
   }
 
   /** Where a mapping goes, after the checks of iopt_check_iova or by iopt_alloc_iova. */

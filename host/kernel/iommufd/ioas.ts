@@ -103,7 +103,7 @@ export function* ioasAllowIovas(ucmd: Cmd<typeof iommu_ioas_allow_iovas>): Task 
   const { ioas_id, num_iovas, __reserved, allowed_iovas } = ucmd.args;
   reservedZero(__reserved);
   using hold = ucmd.ctx.lookup(ioas_id, Ioas);
-  const allowed = new IntervalSet<Interval>();
+  const ranges: Interval[] = [];
   for (let index = 0; index < num_iovas; index++) {
     const bytes = ucmd.process.mm.copyFrom(
       allowed_iovas + BigInt(index * RANGE_BYTES),
@@ -111,10 +111,14 @@ export function* ioasAllowIovas(ucmd: Cmd<typeof iommu_ioas_allow_iovas>): Task 
     );
     const { start, last } = iommu_iova_range.read(new DataView(bytes.buffer));
     if (start >= last) throw new Errno('EINVAL', `range ${index}: start 0x${hex(start)} >= last`);
-    if (allowed.firstIn(start, last) !== undefined) {
-      throw new Errno('EINVAL', `range ${index} at 0x${hex(start)} overlaps another`);
-    }
-    allowed.insert({ start, last });
+    ranges.push({ start, last });
+  }
+  const allowed = new IntervalSet<Interval>();
+  allowed.replace(ranges);
+  let reached = -1n;
+  for (const { start, last } of allowed) {
+    if (start <= reached) throw new Errno('EINVAL', `a range overlaps that at 0x${hex(start)}`);
+    reached = last;
   }
   hold.object.iopt.allow(allowed);
 }
@@ -194,7 +198,7 @@ export function* option(ucmd: Cmd<typeof iommu_option>): Task {
     value = rlimitMode(ucmd.ctx, op, val64);
   } else if (option_id === IOMMU_OPTION_HUGE_PAGES) {
     using hold = ucmd.ctx.lookup(object_id, Ioas);
-    value = hugePages(hold.object, op, val64);
+    value = yield* hugePages(hold.object, op, val64);
   } else {
     throw new Errno('EOPNOTSUPP', `option ${option_id}`);
   }
@@ -210,11 +214,11 @@ function rlimitMode(ctx: IommufdCtx, op: number, value: bigint): bigint {
   return value;
 }
 
-function hugePages(ioas: Ioas, op: number, value: bigint): bigint {
+function* hugePages(ioas: Ioas, op: number, value: bigint): Task<bigint> {
   if (op === IOMMU_OPTION_OP_GET) return ioas.iopt.hugePages ? 1n : 0n;
   if (op !== IOMMU_OPTION_OP_SET) throw new Errno('EOPNOTSUPP', `op ${op}`);
   if (value > 1n) throw new Errno('EINVAL', `HUGE_PAGES ${value.toString()}`);
-  ioas.iopt.setHugePages(value === 1n);
+  yield* ioas.iopt.setHugePages(value === 1n);
   return value;
 }
 

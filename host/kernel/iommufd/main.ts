@@ -35,8 +35,7 @@ import {
   ioasUnmap,
   option,
 } from './ioas.ts';
-import type { IommufdGlobal } from './object.ts';
-import { IommufdCtx } from './object.ts';
+import { IommufdCtx, IommufdGlobal } from './object.ts';
 import { Ucmd } from './ucmd.ts';
 
 const SIZE_FIELD_BYTES = 4;
@@ -145,7 +144,7 @@ export function ctxFromFd(caller: Caller, fd: number): IommufdCtx {
 
 /** Registers `/dev/iommu` and counts what its users leave behind. */
 export function iommufdInit(kernel: Kernel): void {
-  const global: IommufdGlobal = { objects: 0, lockedPages: 0 };
+  const global = new IommufdGlobal();
   kernel.addLeftover('objects', () => global.objects);
   kernel.registerDevice('/dev/iommu', (process) => {
     kernel.failpoints.point('iommufd:open');

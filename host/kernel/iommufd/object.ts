@@ -4,7 +4,7 @@
  */
 
 import { host } from '../../../trace/catalogue/host.ts';
-import { WaitQueue } from '../../machine/scheduler.ts';
+import { Mutex, WaitQueue } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
 import type { Kernel } from '../kernel.ts';
@@ -13,7 +13,18 @@ import type { UserAccount } from './accounting.ts';
 const ID_MAX = 0x7fff_ffff;
 
 /** The names that error texts and the trace use. */
-export type ObjectType = 'DEVICE' | 'HWPT_PAGING' | 'HWPT_NESTED' | 'IOAS' | 'FAULT';
+export type ObjectType =
+  | 'DEVICE'
+  | 'HWPT_PAGING'
+  | 'HWPT_NESTED'
+  | 'IOAS'
+  | 'ACCESS'
+  | 'FAULT'
+  | 'VIOMMU'
+  | 'VDEVICE'
+  | 'VEVENTQ'
+  | 'HW_QUEUE'
+  | 'SELFTEST';
 
 /** A class of objects to look up, e.g. `Ioas`. */
 export type Kind<T extends IommufdObject> = abstract new (...args: never[]) => T;
@@ -35,6 +46,11 @@ export abstract class IommufdObject {
   /** What it is, in a few words, for the trace. */
   abstract describe(): string;
 
+  /** Before a driver's object goes: lets go of what would make `destroyOwned` wait for ever. */
+  *preDestroy(): Task {
+    // Most objects are waited for by nobody.
+  }
+
   /** Gives back what it holds. Called once, when it is out of the table; must not fail. */
   abstract destroy(): Task;
 }
@@ -55,10 +71,25 @@ export class Hold<T extends IommufdObject> implements Disposable {
   }
 }
 
+/** Bytes of a batch's temporary memory at most, unless a test makes it less. */
+const TEMP_MEMORY_LIMIT = 65536;
+
 /** What all open `/dev/iommu` files of a kernel share. */
-export interface IommufdGlobal extends UserAccount {
+export class IommufdGlobal {
   /** Objects alive in all contexts. */
-  objects: number;
+  objects = 0;
+  /** Bytes of temporary memory that pinning may take at once; never below 12. */
+  tempMemoryLimit = TEMP_MEMORY_LIMIT;
+  readonly #users = new Map<number, UserAccount>();
+
+  /** What the user of that number has locked, in all processes. */
+  userAccount(uid: number): UserAccount {
+    const known = this.#users.get(uid);
+    if (known !== undefined) return known;
+    const account = { lockedPages: 0 };
+    this.#users.set(uid, account);
+    return account;
+  }
 }
 
 export class IommufdCtx {
@@ -72,7 +103,11 @@ export class IommufdCtx {
   /** Per iommu group, what the devices bound through this file share. Owned by device.ts. */
   readonly groups = new Map<object, unknown>();
   readonly global: IommufdGlobal;
-  /** By id; null where an object is being made. */
+  /** What the VFIO container calls work on; it goes with the IOAS. */
+  vfioIoas: IommufdObject | null = null;
+  /** Held while IOASes come into being, and while pages change their owner. */
+  readonly ioasCreation = new Mutex();
+  /** By id; null where an object is being made, or has left a tombstone. */
   readonly #objects = new Map<number, IommufdObject | null>();
   #lowestFree = 1;
   #references = 1;
@@ -173,23 +208,47 @@ export class IommufdCtx {
 
   /** A driver gives its object up (one extra user): waits for look-ups under way, then destroys. */
   *destroyOwned(object: IommufdObject): Task {
+    yield* object.preDestroy();
     while (object.inFlight > 0) yield this.lookupsDone;
     object.users--;
     yield* this.#remove(object);
   }
 
+  /**
+   * Destroys an object whose holder goes. Its id stays reserved, so that nobody takes another object
+   * for it (REMOVE_OBJ_TOMBSTONE).
+   */
+  *tombstone(object: IommufdObject): Task {
+    while (object.inFlight > 0) yield this.lookupsDone;
+    this.#objects.set(object.id, null);
+    this.global.objects--;
+    this.#emitGone(object);
+    yield* object.destroy();
+  }
+
+  /** All objects of a class, ascending by id. */
+  all<T extends IommufdObject>(kind: Kind<T>): T[] {
+    const found = [...this.#objects.values()].filter((object) => object instanceof kind) as T[];
+    return found.sort((a, b) => a.id - b.id);
+  }
+
   *#remove(object: IommufdObject): Task {
     this.#free(object);
+    this.#emitGone(object);
+    yield* object.destroy();
+  }
+
+  #emitGone(object: IommufdObject): void {
     const { trace } = this.kernel;
     if (trace.on) {
       trace.emit(host.objectGone, { pid: this.pid, id: object.id, type: object.type });
     }
-    yield* object.destroy();
   }
 
   #free(object: IommufdObject): void {
     this.#objects.delete(object.id);
     this.global.objects--;
+    if (this.vfioIoas === object) this.vfioIoas = null;
     if (object.id < this.#lowestFree) this.#lowestFree = object.id;
   }
 }

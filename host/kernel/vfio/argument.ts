@@ -21,10 +21,11 @@ export function readArgument<F extends Fields>(
   bytes: number = struct.minSize,
 ): Argument<F> {
   const whole = new Uint8Array(struct.size);
-  whole.set(caller.mm.copyFrom(BigInt(address), bytes));
+  whole.set(caller.mm.copyFrom(BigInt(address), struct.minSize));
   const view = new DataView(whole.buffer);
   const argsz = view.getUint32(0, true);
   if (argsz < bytes) throw new Errno('EINVAL', `argsz ${argsz} is below ${bytes}`);
+  if (bytes > struct.minSize) whole.set(caller.mm.copyFrom(BigInt(address), bytes));
   return { values: struct.read(view), argsz };
 }
 

@@ -178,7 +178,7 @@ export class VfioPciDevice {
       yield CONFIG_NS;
       const bytes = caller.mm.copyFrom(BigInt(buffer), count);
       const effect = this.#opened().config.write(offset, bytes);
-      if (effect === 'reset' && this.pdev.hasFlr) yield* this.pdev.reset();
+      if (effect === 'reset' && this.pdev.hasFlr) yield* this.#lockedReset();
       return count;
     }
     checkBar(index);
@@ -189,6 +189,16 @@ export class VfioPciDevice {
 
   mmap(request: MmapRequest): MmapResult {
     return mapBar(this.pdev, request);
+  }
+
+  /** A reset saves and restores the configuration: two at once would restore a reset one. */
+  *#lockedReset(): Task {
+    yield* this.mutex.lock();
+    try {
+      yield* this.pdev.reset();
+    } finally {
+      this.mutex.unlock();
+    }
   }
 
   #opened(): Session {

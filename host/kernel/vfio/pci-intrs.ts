@@ -27,6 +27,7 @@ import { Errno } from '../errno.ts';
 import { EventFd } from '../eventfd.ts';
 import type { Caller, OpenFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
+import type { Msix } from '../msix.ts';
 import type { PciDev } from '../pci.ts';
 
 type IrqSet = StructValues<typeof vfio_irq_set>;
@@ -149,7 +150,7 @@ export class VfioInterrupts {
     const name = `${MSIX_NAME}[${index}](${this.#pdev.name})`;
     const interrupt = interrupts.allocate(name, () => this.#signal(index));
     undo.defer(() => interrupts.free(interrupt.vector));
-    this.#pdev.msix!.set(index, interrupt.address, interrupt.data);
+    this.#withTable((msix) => msix.set(index, interrupt.address, interrupt.data));
     this.#vectors.set(index, { trigger: file.get(), interrupt });
     undo.move();
   }
@@ -158,10 +159,21 @@ export class VfioInterrupts {
     const vector = this.#vectors.get(index);
     if (vector === undefined) return;
     this.#vectors.delete(index);
-    // With memory decoding off the table cannot be reached, nor can the function send a message.
-    if (this.#pdev.memoryEnabled) this.#pdev.msix!.clear(index);
+    this.#withTable((msix) => msix.clear(index));
     this.#kernel.machine.interrupts.free(vector.interrupt.vector);
     yield* vector.trigger.put();
+  }
+
+  /** The vector table is reached whatever the user made of COMMAND (vfio_pci_memory_lock_and_enable). */
+  #withTable(work: (msix: Msix) => void): void {
+    const pdev = this.#pdev;
+    const { memoryEnabled } = pdev;
+    if (!memoryEnabled) pdev.enableMemory();
+    try {
+      work(pdev.msix!);
+    } finally {
+      if (!memoryEnabled) pdev.disableMemory();
+    }
   }
 
   *#disableMsix(): Task {

@@ -16,11 +16,14 @@ export const CA = CPL.COMPLETER_ABORT;
 
 export class TestClock implements Clock {
   now = 0;
-  #queue: { at: number; n: number; action: () => void }[] = [];
+  /** Whose cause travels with the calls. */
+  trace: Tracer | null = null;
+  #queue: { at: number; n: number; cause: number; action: () => void }[] = [];
   #n = 0;
 
   after(ns: number, action: () => void): void {
-    this.#queue.push({ at: this.now + ns, n: this.#n++, action });
+    const cause = this.trace?.cause ?? 0;
+    this.#queue.push({ at: this.now + ns, n: this.#n++, cause, action });
   }
 
   /** Runs what is due within `ns`, then stands at that time. */
@@ -32,7 +35,9 @@ export class TestClock implements Clock {
       if (next === undefined || next.at > end) break;
       this.#queue.shift();
       this.now = next.at;
+      if (this.trace !== null) this.trace.cause = next.cause;
       next.action();
+      if (this.trace !== null) this.trace.cause = 0;
     }
     this.now = end;
   }
@@ -139,6 +144,7 @@ export class Bench {
   constructor(options: BenchOptions = {}) {
     this.memory = options.memory ?? new TestMemory(options.bytes ?? 1 << 24, options.flat ?? true);
     this.trace = options.trace ?? new Tracer(() => this.clock.now);
+    this.clock.trace = this.trace;
     this.tables = new Tables(this.memory);
     const { forward, answers = true } = options;
     const world: VtdWorld = {

@@ -274,6 +274,18 @@ test('no answer: ITE, waits are aborted, the queue restarts when ITE is cleared'
   t.is(bench.r32(0x34), ICE, 'too late is unexpected');
 });
 
+test('each request has its own deadline', (t) => {
+  const bench = ready({ answers: false });
+  bench.submit([[devTlb(SID), 0n]], TIMEOUT / 2);
+  bench.submit([[devTlb(SID + 1), 0n]], TIMEOUT / 4);
+  bench.unit.invalidateComplete(SID, 0);
+  bench.clock.run(TIMEOUT / 2);
+  t.is(bench.r32(0x34), 0);
+  bench.clock.run(TIMEOUT / 2);
+  t.is(bench.r32(0x34), ITE);
+  t.is(Number((bench.r64(0xb0) >> 32n) & 0xffffn), SID + 1);
+});
+
 test('a function that is not there runs into the timeout', (t) => {
   const bench = ready();
   bench.submit([[devTlb(0x0500), 0n]]);

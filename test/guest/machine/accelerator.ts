@@ -44,6 +44,8 @@ export class FakeAccelerator {
   /** Submissions refused with ZF=1 before the next one is taken. */
   retries = 0;
   pageRequests = 0;
+  /** What it reports although it is not so. `damage`: the copy has a wrong byte in the middle. */
+  readonly lies = { damage: false, crc: undefined as number | undefined };
   readonly #cpu: FakeCpu;
   readonly #unit: FakeUnit;
   #work: Work[] = [];
@@ -184,14 +186,17 @@ export class FakeAccelerator {
       case Opcode.NOOP:
         return { status };
       case Opcode.MEMMOVE: {
-        this.#store(d, destination, this.#load(d, source, d.size));
+        const bytes = this.#load(d, source, d.size);
+        if (this.lies.damage) bytes[d.size >>> 2]! ^= 1;
+        this.#store(d, destination, bytes);
         return { status };
       }
       case Opcode.CRCGEN:
-        return { status, crc: crc32c(this.#load(d, source, d.size), d.crcSeed) };
+        return { status, crc: this.lies.crc ?? crc32c(this.#load(d, source, d.size), d.crcSeed) };
       case Opcode.COMPARE: {
         const [a, b] = [this.#load(d, source, d.size), this.#load(d, destination, d.size)];
-        return { status, result: a.every((byte, i) => byte === b[i]) ? 0 : 1 };
+        const same = this.lies.damage || a.every((byte, i) => byte === b[i]);
+        return { status, result: same ? 0 : 1 };
       }
       default:
         return { status: DsaStatus.UNSUPPORTED_OPCODE };

@@ -1,7 +1,13 @@
 /** What a device may not reach: other PASIDs, other programs, the host, the interrupt window. */
 import test from 'ava';
-import { COMPLETION_BYTES, type Completion, DsaStatus } from '../../../devices/spec/dsa/completion.ts';
+import { AT, CPL } from '../../../devices/pci/fabric.ts';
+import {
+  COMPLETION_BYTES,
+  type Completion,
+  DsaStatus,
+} from '../../../devices/spec/dsa/completion.ts';
 import { DescriptorFlag, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
+import { PciCommand, PciHeader } from '../../../devices/spec/pci.ts';
 import { FIRMWARE } from '../../../host/machine/memory-map.ts';
 import { Client, Device, id } from '../../host/kernel/iommufd/client.ts';
 import {
@@ -40,7 +46,10 @@ function pair(): Pair {
   const { parent } = one.parentOf(ram);
   const a = makeSpace(ram, 1, A_VA, 0xaa);
   const b = makeSpace(ram, 2, B_VA, 0xbb);
-  const hwpts = { a: id(one.nested(parent, a.table.root)), b: id(one.nested(parent, b.table.root)) };
+  const hwpts = {
+    a: id(one.nested(parent, a.table.root)),
+    b: id(one.nested(parent, b.table.root)),
+  };
   one.bringUp();
   id(one.device.attachPasid(1, hwpts.a));
   id(one.device.attachPasid(2, hwpts.b));
@@ -214,14 +223,14 @@ test('a first stage that points outside guest RAM gets a fault and no byte of th
   t.deepEqual(p.rig.kernel.leftovers(), NOTHING);
 });
 
-test('whatever a hostile table says, all host memory but the program\'s own stays as it was', (t) => {
+test("whatever a hostile table says, all host memory but the program's own stays as it was", (t) => {
   const p = pair();
   const { machine } = p.rig;
   // Every page frame of the host as a target: none of them is a GPA of this program's small RAM.
   const base = A_VA + 0x4000_0000n;
   const first = BigInt(p.ram.bytes);
   const pages = 48;
-  const step = (BigInt(machine.ram.size) - first) / BigInt(pages) & ~0xfffn;
+  const step = ((BigInt(machine.ram.size) - first) / BigInt(pages)) & ~0xfffn;
   for (let i = 0; i < pages; i++) p.a.table.map(base + BigInt(i) * 4096n, first + BigInt(i) * step);
   const before = machine.ram.bytes.slice();
   for (let i = 0; i < pages; i++) {
@@ -337,5 +346,47 @@ test('while one program has the device, another can neither bind nor attach it',
   t.is(move(p, 1, p.a, values).status, DsaStatus.SUCCESS);
   thief.process.kill();
   p.one.exit();
+  t.deepEqual(p.rig.kernel.leftovers(), NOTHING);
+});
+
+test('a device that nobody opened cannot reach the memory of a program, whatever it asks', (t) => {
+  const rig = bootRig({ devices: 2 });
+  const one = new Accelerator(rig, 0);
+  const ram = new GuestRam(one.user);
+  const { parent } = one.parentOf(ram);
+  const space = makeSpace(ram, 1, A_VA, 0xaa);
+  one.bringUp();
+  id(one.device.attachPasid(1, id(one.nested(parent, space.table.root))));
+  const stranger = rig.kernel.pciDevices[1]!;
+  const { fabric } = rig.machine.root;
+  const into = new Uint8Array(PAGE);
+  const ask = (pasid: number, page: bigint): number => {
+    const at = Number(page >> 12n);
+    const { rid } = stranger;
+    const read = fabric.read(rid, pasid, false, AT.UNTRANSLATED, at, 0, into, 0, PAGE);
+    const write = fabric.write(rid, pasid, false, AT.UNTRANSLATED, at, 0, into, 0, PAGE);
+    return Math.min(read, write);
+  };
+  const before = data(ram, space);
+  const pages = [space.source, space.target].flatMap(({ va, gpa }) => [va, BigInt(gpa)]);
+  for (const isMaster of [false, true]) {
+    if (isMaster) stranger.enableBusMaster();
+    for (const pasid of [0, 1, 2, 64, 0xf_ffff]) {
+      for (const page of pages) t.not(ask(pasid, page), CPL.SUCCESS);
+    }
+  }
+  t.true(isAll(into, 0));
+  t.deepEqual(data(ram, space), before);
+  one.exit();
+  t.deepEqual(rig.kernel.leftovers(), NOTHING);
+});
+
+test('a device is no bus master any more when its program has gone', (t) => {
+  const p = pair();
+  const pdev = p.rig.kernel.pciDevices[0]!;
+  const isMaster = (): boolean => (pdev.read16(PciHeader.COMMAND) & PciCommand.BUS_MASTER) !== 0;
+  t.true(isMaster());
+  p.one.exit();
+  t.false(isMaster());
   t.deepEqual(p.rig.kernel.leftovers(), NOTHING);
 });

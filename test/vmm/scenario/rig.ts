@@ -1,20 +1,15 @@
 /** A host with the real unit and real accelerators, and VFIO programs that drive them. */
 import { DsaDevice } from '../../../devices/dsa/dsa.ts';
 import type { DsaModel } from '../../../devices/dsa/model.ts';
+import { dsaCapabilities } from '../../../devices/spec/dsa/capabilities.ts';
 import {
   COMPLETION_BYTES,
   type Completion,
   decodeCompletion,
 } from '../../../devices/spec/dsa/completion.ts';
-import { dsaCapabilities } from '../../../devices/spec/dsa/capabilities.ts';
 import { type DescriptorInit, encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
 import { DescriptorFlag, Opcode, opcap } from '../../../devices/spec/dsa/opcodes.ts';
-import {
-  CmdReg,
-  CmdstsReg,
-  DsaCommand,
-  DsaReg,
-} from '../../../devices/spec/dsa/registers.ts';
+import { CmdReg, CmdstsReg, DsaCommand, DsaReg } from '../../../devices/spec/dsa/registers.ts';
 import { encodeWqcfg, Grpcfg, portalOffset } from '../../../devices/spec/dsa/tables.ts';
 import { PciCommand, PciHeader, ridBus, ridDevfn } from '../../../devices/spec/pci.ts';
 import {

@@ -110,6 +110,61 @@ test('a cookie used again ends the group the host has given up on', (t) => {
   t.deepEqual(sys.responses, [{ cookie: 1, code: 0 }]);
 });
 
+test("a replace ends the groups of the old table: the guest's late answer reaches no new one", (t) => {
+  const { sys, faults } = faultsOf();
+  sys.faults.push(group(record({ grpid: 3, cookie: 1 })), group(record({ grpid: 4, cookie: 2 })));
+  sys.run(faults.drain());
+  const old = faults.groupsOf(5);
+  t.is(old.length, 2);
+  t.deepEqual(faults.groupsOf(6), []);
+  faults.hostAnswered(old);
+  t.is(faults.outstanding, 0);
+  sys.faults.push(group(record({ grpid: 3, cookie: 2 })));
+  sys.run(faults.drain());
+  sys.run(faults.respond(respond(3, 1)));
+  sys.run(faults.respond(respond(4, 1)));
+  t.deepEqual(sys.responses, [], 'these answer what the host has answered');
+  sys.run(faults.respond(respond(3, 0)));
+  t.deepEqual(sys.responses, [{ cookie: 2, code: 0 }]);
+});
+
+test('a full queue answers the newest group of an index, not one the guest still holds', (t) => {
+  const overflow = { now: false };
+  const { sys, faults } = faultsOf((self, request) => {
+    if (overflow.now) self.unitResponded(request[1], request[7], 0);
+  });
+  sys.faults.push(group(record({ grpid: 3, cookie: 1 })));
+  sys.run(faults.drain());
+  faults.hostAnswered(faults.groupsOf(5));
+  overflow.now = true;
+  sys.faults.push(group(record({ grpid: 3, cookie: 2 })));
+  sys.run(faults.drain());
+  t.deepEqual(sys.responses, [{ cookie: 2, code: 0 }]);
+});
+
+test('a PASID that is detached takes its groups along', (t) => {
+  const { sys, faults } = faultsOf();
+  sys.faults.push(group(record({ grpid: 3, cookie: 1 })));
+  sys.run(faults.drain());
+  faults.forget(5);
+  sys.run(faults.respond(respond(3)));
+  t.deepEqual(sys.responses, []);
+  sys.faults.push(group(record({ grpid: 3, cookie: 1 })));
+  sys.run(faults.drain());
+  sys.run(faults.respond(respond(3)));
+  t.deepEqual(sys.responses, [{ cookie: 1, code: 0 }]);
+});
+
+test('answers that a guest never gives cost no memory without end', (t) => {
+  const { sys, faults } = faultsOf();
+  for (let cookie = 0; cookie < 100; cookie++) {
+    sys.faults.push(group(record({ grpid: 3, cookie })));
+    sys.run(faults.drain());
+    faults.hostAnswered(faults.groupsOf(5));
+  }
+  t.true(faults.remembered <= 8);
+});
+
 test('a second drain returns only after the records are in the guest', (t) => {
   const { sys, faults, requests } = faultsOf();
   sys.faults.push(group(record({ grpid: 3, cookie: 1 })));

@@ -9,7 +9,7 @@ function attached() {
   writeContext(r.memory);
   writePasid(r.memory, 5, { DID: 1, FSPTPTR: 0x12_3000 });
   writePasid(r.memory, 6, { DID: 2, FSPTPTR: 0x12_4000 });
-  const pasids = new PasidAttachments(r.host, r.tables);
+  const pasids = new PasidAttachments(r.host, r.tables, r.faults);
   r.sys.run(pasids.remap(true));
   r.sys.calls.length = 0;
   return { ...r, invalidations: new Invalidations(r.host, pasids) };

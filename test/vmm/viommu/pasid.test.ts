@@ -1,8 +1,9 @@
 import test from 'ava';
 import { PASID_CACHE_GRANULARITY } from '../../../devices/spec/vtd/invalidation.ts';
 import { PGTT } from '../../../devices/spec/vtd/pasid.ts';
+import { vmm as ev } from '../../../trace/catalogue/vmm.ts';
 import { GUEST_RID } from '../../../vmm/layout.ts';
-import { PasidAttachments } from '../../../vmm/viommu/pasid.ts';
+import { MAX_ATTACHED, PasidAttachments } from '../../../vmm/viommu/pasid.ts';
 import type { Rig } from './support.ts';
 import { clearPasid, FAULT_QUEUE, PARENT, rig, writeContext, writePasid } from './support.ts';
 
@@ -20,7 +21,7 @@ function enabled(): Rig & { pasids: PasidAttachments } {
   const r = rig();
   writeContext(r.memory);
   writePasid(r.memory, 0, { DID: 9, FSPTPTR: 0x20_0000 });
-  const pasids = new PasidAttachments(r.host, r.tables);
+  const pasids = new PasidAttachments(r.host, r.tables, r.faults);
   r.sys.run(pasids.remap(true));
   r.sys.calls.length = 0;
   return { ...r, pasids };
@@ -32,7 +33,7 @@ test('translation on: the RID goes from the parent to its own nested HWPT, off: 
   const r = rig();
   writeContext(r.memory);
   writePasid(r.memory, 0, { DID: 9, FSPTPTR: 0x20_0000 });
-  const pasids = new PasidAttachments(r.host, r.tables);
+  const pasids = new PasidAttachments(r.host, r.tables, r.faults);
   r.sys.run(pasids.remap(true));
   t.deepEqual(r.sys.take('pt_id', 'flags', 'pgtbl_addr'), [
     `IOMMU_HWPT_ALLOC pt_id=${PARENT} flags=12 pgtbl_addr=2097152`,
@@ -192,4 +193,42 @@ test('release detaches every PASID and the RID and destroys their HWPTs', (t) =>
     'VFIO_DEVICE_DETACH_IOMMUFD_PT pasid=0',
     'IOMMU_DESTROY id=1',
   ]);
+});
+
+test('a guest that fills its table stops at the limit, whatever it asks next, and is told of', (t) => {
+  const { sys, memory, pasids, events } = enabled();
+  const refused = (): unknown[] =>
+    events.filter(({ def }) => def === ev.refused).map(({ values }) => values['what']);
+  for (let pasid = 2; pasid < MAX_ATTACHED + 4; pasid++) writePasid(memory, pasid, {});
+  sys.run(pasids.pasidCache(PC_GLOBAL));
+  t.is(pasids.attached.size, MAX_ATTACHED);
+  t.deepEqual(refused(), [`attach PASID ${MAX_ATTACHED + 1}`]);
+  sys.take();
+  writePasid(memory, 1, {});
+  for (const d of [PC_GLOBAL, PC_GLOBAL, pc(1)]) sys.run(pasids.pasidCache(d));
+  t.deepEqual(sys.take(), [], 'a lower PASID does not slip through');
+  t.is(pasids.attached.size, MAX_ATTACHED);
+  t.is(refused().length, 4, 'one word for every descriptor that is not followed');
+  t.regex(String(events.at(-1)!.values['error']), /4096/);
+  clearPasid(memory, 2);
+  sys.run(pasids.pasidCache(PC_GLOBAL));
+  t.false(pasids.attached.has(2));
+  t.true(pasids.attached.has(1), 'what goes makes room');
+});
+
+test("page requests of a table that is replaced or detached are the host's to answer", (t) => {
+  const { sys, memory, pasids, faults } = enabled();
+  faults.told.length = 0;
+  writePasid(memory, 5, { FSPTPTR: 0x12_3000 });
+  sys.run(pasids.pasidCache(pc(5)));
+  faults.groups.set(5, [{ pasid: 5, prgi: 1, cookie: 7, isOpen: true }]);
+  writePasid(memory, 5, { FSPTPTR: 0x45_6000 });
+  sys.failures.set('VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'ENOMEM');
+  sys.run(pasids.pasidCache(pc(5)));
+  t.deepEqual(faults.told, [], 'a failed replace ends nothing');
+  sys.run(pasids.pasidCache(pc(5)));
+  t.deepEqual(faults.told, ['answered 7']);
+  clearPasid(memory, 5);
+  sys.run(pasids.pasidCache(pc(5)));
+  t.deepEqual(faults.told, ['answered 7', 'forget 5']);
 });

@@ -11,6 +11,8 @@ import { MemoryMap } from '../../../vmm/memory-map.ts';
 import { VfioDevice } from '../../../vmm/vfio-device.ts';
 import { GuestTables } from '../../../vmm/viommu/guest-tables.ts';
 import type { HostSide } from '../../../vmm/viommu/host-side.ts';
+import type { Group } from '../../../vmm/viommu/faults.ts';
+import type { StaleFaults } from '../../../vmm/viommu/pasid.ts';
 import { FakeHost } from '../fake-host.ts';
 
 export const RAM_BYTES = 0x40_0000;
@@ -32,6 +34,7 @@ export interface Rig {
   readonly tables: GuestTables;
   readonly host: HostSide;
   readonly events: EventRecord[];
+  readonly faults: FakeFaults;
 }
 
 /** Guest RAM in a VMM on a fake host, with the device open. */
@@ -53,7 +56,7 @@ export function rig(): Rig {
       const host = { name: 'vm0', trace, iommufd, device, ...ids, maxPasids: 2 ** 20 };
       const tables = new GuestTables(memory, GUEST_RID.DEVICE, ECAP.decode([GUEST_ECAP]), false);
       tables.root = ROOT;
-      return { sys, heap, memory, map, tables, host, events };
+      return { sys, heap, memory, map, tables, host, events, faults: new FakeFaults() };
     })(),
   );
 }
@@ -62,6 +65,24 @@ export function put(memory: GuestMemory, address: number, words: BigUint64Array)
   words.forEach((word, i) => {
     memory.write64(address + 8 * i, word);
   });
+}
+
+/** Groups by PASID, as a stand-in for the fault queue; `told` says what the attachments reported. */
+export class FakeFaults implements StaleFaults {
+  readonly told: string[] = [];
+  readonly groups = new Map<number, Group[]>();
+
+  groupsOf(pasid: number): readonly Group[] {
+    return [...(this.groups.get(pasid) ?? [])];
+  }
+
+  hostAnswered(groups: readonly Group[]): void {
+    if (groups.length > 0) this.told.push(`answered ${groups.map((g) => g.cookie).join()}`);
+  }
+
+  forget(pasid: number): void {
+    this.told.push(`forget ${pasid}`);
+  }
 }
 
 /** Root, context and an empty PASID directory of 2^20 PASIDs for 00:01.0. */

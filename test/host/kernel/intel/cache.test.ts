@@ -59,3 +59,22 @@ test('the flush tells the trace what it is for, and the queue hangs below', (t) 
     ],
   );
 });
+
+test('a detach during a flush does not keep another attachment from being flushed', (t) => {
+  const world = makeWorld();
+  const dev = world.devs[0]!;
+  const domain = nested(dev, nestParent(world), 0x1000n);
+  for (let pasid = 1; pasid <= 40; pasid++) {
+    world.run(world.core.attachDevicePasid(domain, dev, pasid, handleOf(domain)));
+  }
+  const device = deviceState(dev);
+  world.unit.onDescriptor = (text) => {
+    if (text.startsWith('p_dev_tlb_inv') && text.includes('pasid=1 ')) {
+      domain.tags.unassign('DEVTLB', device, 2, 1);
+    }
+    return 'ok';
+  };
+  world.run(domain.tags.flushRange(EVERYTHING, false));
+  const flushed = world.unit.log.filter((text) => text.startsWith('p_dev_tlb_inv'));
+  t.is(flushed.length, 40);
+});

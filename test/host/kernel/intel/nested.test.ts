@@ -93,6 +93,10 @@ test('domain allocation refuses what the driver has not', (t) => {
   t.throws(() => nested(dev, plain, 0n), { message: /EINVAL/ });
   const parent = nestParent(world);
   t.throws(() => ops.domainAllocNested!(dev, parent, 0, { ...data, type: 2 }), refused);
+  for (const length of [4, 23, 25, 32]) {
+    const odd = { type: 1, bytes: new Uint8Array(length) };
+    t.throws(() => ops.domainAllocNested!(dev, parent, 0, odd), { message: /EINVAL/ });
+  }
   const info = ops.hwInfo!(dev, 0);
   const values = iommu_hw_info_vtd.read(new DataView(info.bytes.slice().buffer));
   t.is(values.cap_reg, 0x81d2008c602f0606n);

@@ -133,3 +133,17 @@ test('attaching a domain that takes faults needs PRI on the function', (t) => {
   t.throws(() => world.run(attempt), { message: /ENODEV/ });
   t.is(domain.tags.size, 0);
 });
+
+test('a replace ends although requests keep coming through the new translation', (t) => {
+  const { world, groups, domain } = listening();
+  const dev = world.devs[0]!;
+  const next = nested(dev, domain.parent, 0x2000n);
+  domain.faultHandler = next.faultHandler = function* (group) {
+    groups.push(group);
+    if (groups.length < 500) world.unit.pageRequest64(REQUEST);
+    return 0;
+  };
+  world.unit.pageRequest64(REQUEST);
+  world.run(world.core.replaceDevicePasid(next, dev, 5, handleOf(next)));
+  t.true(groups.length < 20, `${groups.length} requests`);
+});

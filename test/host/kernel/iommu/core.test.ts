@@ -84,3 +84,17 @@ test('handle lookup: ENOENT for a bare domain, EBUSY for another type', (t) => {
   t.throws(() => core.attachHandle(group, 2, 'paging'), { message: /^EBUSY/ });
   t.is(core.attachHandle(group, 2, 'nested').domain, domain);
 });
+
+test('ownership ends even if a device cannot go to its default domain', (t) => {
+  const driver = new FakeDriver();
+  const { core, group } = twoDevices(driver);
+  finish(core.claimDmaOwner(group, {}));
+  driver.refuse.add('a 0 blocked>identity');
+  driver.log.length = 0;
+  finish(core.releaseDmaOwner(group));
+  t.deepEqual(driver.log, ['b 0 blocked>identity']);
+  t.is(group.owner, null);
+  const next = {};
+  finish(core.claimDmaOwner(group, next));
+  t.is(group.owner, next);
+});

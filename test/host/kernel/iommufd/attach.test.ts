@@ -1,4 +1,5 @@
 import test from 'ava';
+import { ERRNO } from '../../../../host/uapi/errno.ts';
 import {
   IOMMU_HW_CAP_PCI_PASID_EXEC,
   IOMMU_HW_CAP_PCI_PASID_PRIV,
@@ -7,12 +8,22 @@ import {
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
   IOMMU_HWPT_FAULT_ID_VALID,
+  IOMMU_OPTION_HUGE_PAGES,
+  IOMMU_OPTION_OP_SET,
   IOMMUFD_CMD,
+  iommu_destroy,
   iommu_hw_info,
   iommu_hwpt_alloc,
   iommu_hwpt_invalidate,
   iommu_hwpt_vtd_s1_invalidate,
+  iommu_option,
 } from '../../../../host/uapi/iommufd.ts';
+import {
+  VFIO_DEVICE_CMD,
+  vfio_device_attach_iommufd_pt,
+  vfio_device_bind_iommufd,
+  vfio_device_detach_iommufd_pt,
+} from '../../../../host/uapi/vfio.ts';
 import { bound, Client, Device, id } from './client.ts';
 import { MOCK_DATA_TYPE } from './mock-driver.ts';
 import type { World } from './world.ts';
@@ -328,4 +339,96 @@ test('the trace names objects, ioctls and arguments', (t) => {
   );
   t.true(has(`"result":"0","out":"out_hwpt_id=${s2}"`));
   t.true(has('iommufd:pin_user_pages'));
+});
+
+/** Starts ioctls at once, each with its own argument, and gives their results when all are done. */
+function together(
+  { world, client }: Setup,
+  calls: readonly (readonly [fd: number, request: number, argument: Uint8Array])[],
+): number[] {
+  const { user } = client;
+  const threads = calls.map(([fd, request, argument], n) => {
+    const address = user.scratch + 0x3000 + 0x100 * n;
+    user.write(address, argument);
+    return world.machine.scheduler.spawn('test', user.process.ioctl(fd, request, address));
+  });
+  world.settle();
+  return threads.map(({ result }) => result ?? NaN);
+}
+
+test('an auto-domain that is being attached cannot be destroyed', (t) => {
+  const world = makeWorld({ functions: [{}, {}] });
+  const user = world.user();
+  const { client, device } = bound(user);
+  const second = new Device(user, 1);
+  t.is(second.bind(client.fd), 'OK');
+  const ioas = client.ioas();
+  const auto = id(device.attach(ioas));
+  const setup: Setup = { world, client, device, ioas, at: () => '' };
+  // The first device lets go of it while the second is on its way to it.
+  const results = together(setup, [
+    [
+      second.fd,
+      VFIO_DEVICE_CMD.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+      vfio_device_attach_iommufd_pt.encode({ argsz: 16, pt_id: ioas }),
+    ],
+    [
+      device.fd,
+      VFIO_DEVICE_CMD.VFIO_DEVICE_DETACH_IOMMUFD_PT,
+      vfio_device_detach_iommufd_pt.encode({ argsz: 12 }),
+    ],
+    [client.fd, IOMMUFD_CMD.IOMMU_DESTROY, iommu_destroy.encode({ size: 8, id: auto })],
+  ]);
+  t.deepEqual(results, [0, 0, -ERRNO.EBUSY]);
+  t.is(world.driver.at(world.devs[1]!, 0), 'paging#1');
+  t.is(world.driver.live.size, 1);
+  user.process.kill();
+  world.settle();
+  t.deepEqual(world.kernel.leftovers(), NOTHING);
+});
+
+test('HUGE_PAGES waits for a domain that is being filled', (t) => {
+  const made = setup();
+  const { client, device, ioas } = made;
+  const option = {
+    size: 24,
+    option_id: IOMMU_OPTION_HUGE_PAGES,
+    op: IOMMU_OPTION_OP_SET,
+    object_id: ioas,
+  };
+  const results = together(made, [
+    [
+      client.fd,
+      IOMMUFD_CMD.IOMMU_HWPT_ALLOC,
+      iommu_hwpt_alloc.encode({ size: 48, dev_id: device.id, pt_id: ioas }),
+    ],
+    [client.fd, 0, new Uint8Array(4)],
+    [client.fd, 0, new Uint8Array(4)],
+    [client.fd, IOMMUFD_CMD.IOMMU_OPTION, iommu_option.encode(option)],
+  ]);
+  t.deepEqual([results[0], results[3]], [0, -ERRNO.EINVAL], 'what is mapped would change');
+});
+
+test('a device that is being bound keeps the context', (t) => {
+  const world = makeWorld();
+  const user = world.user();
+  const client = new Client(user);
+  const ioas = client.ioas();
+  const device = new Device(user);
+  const group = world.kernel.iommu.groupOf(world.devs[0]!);
+  world.run(group.mutex.lock());
+  user.write(user.scratch, vfio_device_bind_iommufd.encode({ argsz: 16, iommufd: client.fd }));
+  const cmd = VFIO_DEVICE_CMD.VFIO_DEVICE_BIND_IOMMUFD;
+  const bind = world.machine.scheduler.spawn(
+    'bind',
+    user.process.ioctl(device.fd, cmd, user.scratch),
+  );
+  world.settle();
+  t.is(user.close(client.fd), 0);
+  group.mutex.unlock();
+  world.settle();
+  t.is(bind.result, 0);
+  t.is(typeof device.attach(ioas), 'number');
+  t.is(user.close(device.fd), 0);
+  t.deepEqual(world.kernel.leftovers(), NOTHING);
 });

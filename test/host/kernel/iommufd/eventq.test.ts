@@ -1,5 +1,6 @@
 import test from 'ava';
 import type { Fault } from '../../../../host/kernel/iommu/ops.ts';
+import type { Task } from '../../../../host/syscall.ts';
 import { errnoName } from '../../../../host/uapi/errno.ts';
 import {
   IOMMU_HWPT_ALLOC_NEST_PARENT,
@@ -245,4 +246,52 @@ test('a failed replace keeps the old queue working', (t) => {
   t.deepEqual(read(1), [[5, 1, 1, 0x1000]]);
   t.is(answer([1, 0]), 8);
   t.is(client.destroy(other), 'OK');
+});
+
+test('FAULT_QUEUE_ALLOC without a free descriptor leaves the context as it was', (t) => {
+  const world = makeWorld();
+  const user = world.user();
+  const client = new Client(user);
+  while (user.run(user.process.eventfd(0, 0)) >= 0);
+  const alloc = IOMMUFD_CMD.IOMMU_FAULT_QUEUE_ALLOC;
+  t.is(user.refused(client.fd, alloc, iommu_fault_alloc, {}), 'EMFILE');
+  client.ioas();
+  t.is(user.close(client.fd), 0);
+  t.is(world.kernel.leftovers().objects, 0);
+});
+
+test('a request that came while a replace failed is answered INVALID, once', (t) => {
+  const { world, client, device, parent, hwpt } = setup();
+  const { iommu } = world.kernel;
+  const report = (grpid: number): Task<boolean> =>
+    iommu.reportDeviceFault(world.devs[0]!, {
+      pasidValid: true,
+      pasid: 9,
+      grpid,
+      last: true,
+      perm: 1,
+      address: 0x1000n,
+    });
+  t.is(device.attachPasid(9, hwpt), hwpt);
+  const other = client.faultQueue();
+  const next = id(client.nested(device.id, parent, FLAGS, { fault: other.id }));
+  const place = world.driver.domainOps.setDevPasid!;
+  world.driver.domainOps.setDevPasid = function* (...args) {
+    // One is in the queue when the replace fails, one still on its way there.
+    yield* report(4);
+    world.machine.scheduler.spawn('fault', report(5));
+    yield* place(...args);
+  };
+  world.kernel.failpoints.failAt('mock:after');
+  t.is(device.attachPasid(9, next), 'ENOMEM');
+  world.settle();
+  const answers = world.driver.responses.map(({ fault: { grpid }, code }) => [grpid, code]);
+  t.deepEqual(answers, [
+    [4, 1],
+    [5, 1],
+  ]);
+  t.is(client.destroy(next), 'OK');
+  t.is(client.user.close(other.fd), 0);
+  t.is(client.destroy(other.id), 'OK');
+  t.is(world.driver.responses.length, 2);
 });

@@ -476,3 +476,30 @@ test('closing the file frees everything, also while the process dies with it', (
   t.deepEqual(world.kernel.leftovers(), NOTHING);
   t.is(world.driver.live.size, 0);
 });
+
+test('ALLOW_IOVAS takes a long list, in any order', (t) => {
+  const world = makeWorld();
+  const user = world.user();
+  const client = new Client(user);
+  const ioas = client.ioas();
+  const count = 150_000;
+  const list = user.map(count * 16);
+  const bytes = new BigUint64Array(2 * count);
+  for (let n = 0; n < count; n++) {
+    bytes[2 * n] = BigInt(count - n) << 12n;
+    bytes[2 * n + 1] = (BigInt(count - n) << 12n) | 0xfffn;
+  }
+  const allowed = (): string =>
+    user.refused(client.fd, IOMMUFD_CMD.IOMMU_IOAS_ALLOW_IOVAS, iommu_ioas_allow_iovas, {
+      ioas_id: ioas,
+      num_iovas: count,
+      allowed_iovas: BigInt(list),
+    });
+  user.write(list, new Uint8Array(bytes.buffer));
+  t.is(allowed(), 'OK');
+  t.is(client.mapAnywhere(ioas, user.map(0x1000), 0x1000), 0x1000n);
+  bytes[1]! += 1n;
+  bytes[2 * count - 1]! += 1n;
+  user.write(list, new Uint8Array(bytes.buffer));
+  t.is(allowed(), 'EINVAL', 'the last one now overlaps its neighbour');
+});

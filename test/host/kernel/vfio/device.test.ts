@@ -1,10 +1,11 @@
 import test from 'ava';
-import { PciCommand, PciHeader } from '../../../../devices/spec/pci.ts';
+import { PcieCap, PciCommand, PciHeader } from '../../../../devices/spec/pci.ts';
 import { Errno } from '../../../../host/kernel/errno.ts';
 import { Segfault } from '../../../../host/syscall.ts';
 import { errnoName } from '../../../../host/uapi/errno.ts';
 import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../../../host/uapi/poll.ts';
 import {
+  VFIO_DEVICE_ATTACH_PASID,
   VFIO_DEVICE_CMD,
   VFIO_DEVICE_FEATURE_GET,
   VFIO_DEVICE_FEATURE_SET,
@@ -322,4 +323,43 @@ test('BARs can be mapped; a touch without memory decoding is a SIGBUS', (t) => {
   t.is(user.run(user.process.munmap(address, 0x2000)), 0);
   t.is(world.kernel.leftovers().objects, 0);
   t.throws(() => user.process.files.get(device.fd), { instanceOf: Errno });
+});
+
+test('ATTACH looks at argsz before it reads the PASID', (t) => {
+  const world = makeWorld();
+  const user = world.user();
+  const { client, device } = bound(user);
+  const pages = user.map(0x2000);
+  t.is(user.run(user.process.munmap(pages + 0x1000, 0x1000)), 0);
+  const at = pages + 0x1000 - 12;
+  const attach = (argsz: number): string => {
+    const struct = vfio_device_attach_iommufd_pt;
+    const flags = VFIO_DEVICE_ATTACH_PASID;
+    user.write(at, struct.encode({ argsz, flags, pt_id: client.ioas() }).subarray(0, 12));
+    const cmd = VFIO_DEVICE_CMD.VFIO_DEVICE_ATTACH_IOMMUFD_PT;
+    return errnoName(user.run(user.process.ioctl(device.fd, cmd, at)));
+  };
+  t.is(attach(12), 'EINVAL');
+  t.is(attach(16), 'EFAULT');
+});
+
+test('resets by ioctl and through configuration space do not meet', (t) => {
+  const world = makeWorld();
+  const user = world.user();
+  const { device } = bound(user);
+  const pdev = world.pdevs[0]!;
+  const header = (): number[] => Array.from({ length: 16 }, (_, n) => pdev.read32(4 * n));
+  const before = header();
+  t.true(pdev.pasidEnabled);
+  user.write(user.scratch, Uint8Array.of(PcieCap.DEVCTL_INITIATE_FLR >>> 8));
+  const flr = VFIO_PCI_CONFIG_REGION_INDEX * REGION + 0x40 + PcieCap.DEVCTL + 1;
+  const { process } = user;
+  const { scheduler } = world.machine;
+  const { resets } = world.functions[0]!;
+  scheduler.spawn('ioctl', process.ioctl(device.fd, VFIO_DEVICE_CMD.VFIO_DEVICE_RESET, 0));
+  scheduler.spawn('pwrite', process.pwrite(device.fd, user.scratch, 1, flr));
+  world.settle();
+  t.is(world.functions[0]!.resets, resets + 2);
+  t.true(pdev.pasidEnabled);
+  t.deepEqual(header(), before);
 });

@@ -184,3 +184,21 @@ test('closing the device frees its interrupts and eventfds', (t) => {
   t.is(world.machine.interrupts.allocated, 0);
   t.deepEqual(world.kernel.leftovers(), { objects: 0, pins: 0, pasidEntries: 0, fds: 0 });
 });
+
+test('a vector released while memory decoding is off sends nothing afterwards', (t) => {
+  const { world, eventfds, eventfd, count } = setup();
+  const [one, two] = [eventfd(), eventfd()];
+  const [pdev, { msix }] = [world.pdevs[0]!, world.functions[0]!];
+  t.is(eventfds(1, [one]), 'OK');
+  pdev.disableMemory();
+  t.is(eventfds(1, [-1]), 'OK');
+  t.is(eventfds(2, [two]), 'OK', 'it gets the interrupt that vector 1 had');
+  t.false(pdev.memoryEnabled, 'as the user left it');
+  pdev.enableMemory();
+  msix.raise(1);
+  world.settle();
+  t.deepEqual([count(one), count(two)], [0, 0]);
+  msix.raise(2);
+  world.settle();
+  t.is(count(two), 1);
+});

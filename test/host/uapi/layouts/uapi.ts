@@ -1,6 +1,7 @@
 /** Claims of `host/uapi/` against the headers they are named after. */
 import * as errno from '../../../../host/uapi/errno.ts';
 import * as iommufd from '../../../../host/uapi/iommufd.ts';
+import * as iommufdTest from '../../../../host/uapi/iommufd-test.ts';
 import * as poll from '../../../../host/uapi/poll.ts';
 import type { Struct } from '../../../../host/uapi/struct.ts';
 import * as vfio from '../../../../host/uapi/vfio.ts';
@@ -25,7 +26,21 @@ function iommufdCheck(kernel: KernelSource): Check {
   const source = header('iommufd.h', prelude, ...texts);
   const commands = constantClaims(source, Object.entries(iommufd.IOMMUFD_CMD));
   const minSizes = iommufdMinSizes(source, kernel.text('drivers/iommu/iommufd/main.c'));
-  return { source, checked: merge(moduleClaims(source, iommufd), commands, minSizes) };
+  const selftestClaims = iommufdTestClaims(source);
+  const checked = merge(moduleClaims(source, iommufd), commands, minSizes, selftestClaims);
+  return { source, checked };
+}
+
+/** The selftest's header: a variant of the command's union ends before the command does. */
+function iommufdTestClaims(source: Header): Checked {
+  const { IOMMU_TEST_VARIANTS, ...rest } = iommufdTest;
+  const variants = new Set<unknown>(IOMMU_TEST_VARIANTS);
+  const whole = Object.entries(rest).filter(([, value]) => !variants.has(value));
+  const parts = IOMMU_TEST_VARIANTS.map((variant) => {
+    const { claims, absent } = structClaims(source, variant);
+    return { claims: claims.filter(({ what }) => what !== `struct ${variant.name}: size`), absent };
+  });
+  return merge(moduleClaims(source, Object.fromEntries(whole)), ...parts);
 }
 
 /**
