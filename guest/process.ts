@@ -57,12 +57,17 @@ export class Process implements User, ThreadContext {
     try {
       code = yield* program(this);
     } catch (error) {
-      if (!(error instanceof GuestError)) throw error;
-      this.result('error', error.message);
+      this.#report(error);
       code = EXIT_FAULT;
     }
     yield* this.#exit(code);
     return code;
+  }
+
+  /** Tells of an errno; anything else is a bug of the kernel and goes on. */
+  #report(error: unknown): void {
+    if (!(error instanceof GuestError)) throw error;
+    this.result('error', error.message);
   }
 
   /** The order of do_exit: the address space ends first, then the files are closed. */
@@ -71,7 +76,12 @@ export class Process implements User, ThreadContext {
     const { trace, vm } = core;
     using _span = trace.span(guest.exit, { vm, pid: this.pid, code });
     yield* this.mm.exit();
-    yield* this.closeDevice();
+    try {
+      yield* this.closeDevice();
+    } catch (error) {
+      // Nobody is left who could be told: an error of release() ends nothing else.
+      this.#report(error);
+    }
     sva.dropPasid(this.mm);
   }
 

@@ -64,7 +64,7 @@ export class Exits {
         yield* this.#options.interrupts.halt();
         return 0n;
       case 'pause':
-        yield pauseOf(exit.ns);
+        yield* this.#options.interrupts.pause(pauseOf(exit.ns));
         return 0n;
     }
   }

@@ -51,4 +51,12 @@ export class InterruptSink {
       this.#halted = false;
     }
   }
+
+  /** The vCPU's pause: returns after `ns` nanoseconds, or earlier once an interrupt is pending. */
+  *pause(ns: number): Task {
+    if (this.#pending.any) return;
+    this.#halted = true;
+    yield* this.#kick.waitAtMost(ns);
+    this.#halted = false;
+  }
 }

@@ -36,6 +36,15 @@ export class Event {
     this.#heap.free(buffer, COUNTER_BYTES);
   }
 
+  /** The same, but gives up after `ns` nanoseconds. */
+  *waitAtMost(ns: number): Task {
+    const entry = this.#heap.alloc(pollfd.size);
+    this.#sys.memory.write(entry, pollfd.encode({ fd: this.fd, events: POLLIN }));
+    const ready = yield* this.#sys.poll(entry, 1, ns);
+    this.#heap.free(entry, pollfd.size);
+    if (ready > 0) yield* this.wait();
+  }
+
   *close(): Task {
     yield* this.#sys.close(this.fd);
   }

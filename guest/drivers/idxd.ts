@@ -130,11 +130,17 @@ export class Idxd {
     return file.mm.mmap(PORTAL_BYTES, { device: this.#portal, what: 'work queue portal' });
   }
 
-  /** Last close: what the process submitted is drained before its translation goes. */
+  /**
+   * Last close: what the process submitted is drained before its translation goes. The bind ends
+   * even when the device fails the drain, which is then thrown: GuestError EIO.
+   */
   *close(file: WqFile): Task {
     const { pasid } = file.sva.domain;
-    yield* this.#device.command(DsaCommand.DRAIN_PASID, pasid, true);
-    yield* this.#iommu.sva.unbind(file.sva);
+    try {
+      yield* this.#device.command(DsaCommand.DRAIN_PASID, pasid, true);
+    } finally {
+      yield* this.#iommu.sva.unbind(file.sva);
+    }
   }
 
   /** At power-off: the work queue and the device are disabled. */

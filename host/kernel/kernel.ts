@@ -16,6 +16,11 @@ export interface KernelOptions {
    * torn down first (7.0). Default `hitless`.
    */
   readonly replace?: 'hitless' | 'break-before-make';
+  /**
+   * IOMMU_TEST_CMD and the mock devices, as in a kernel built with CONFIG_IOMMUFD_TEST. Default
+   * false: the command is ENOTTY.
+   */
+  readonly selftest?: boolean;
 }
 
 /** What is still held when it should be nothing. */
@@ -52,9 +57,10 @@ export class Kernel implements ProcessHost {
   constructor(machine: KernelMachine, options: KernelOptions = {}) {
     this.machine = machine;
     this.trace = machine.trace;
-    this.options = { replace: 'hitless', ...options };
+    this.options = { replace: 'hitless', selftest: false, ...options };
     this.pages = new PageAllocator(machine.ram, machine.random, machine.usable);
     this.acpi = new Acpi(machine.root, machine.rsdp);
+    this.failpoints.currentTask = () => machine.scheduler.current;
   }
 
   /** Makes a device node. Throws if the path is taken. */

@@ -1,5 +1,6 @@
 import test from 'ava';
 
+import { DsaStatus } from '../../devices/spec/dsa/completion.ts';
 import { crc32c } from '../../devices/spec/dsa/crc.ts';
 import { FS } from '../../devices/spec/x86/paging.ts';
 import { bootGuest } from '../../guest/kernel.ts';
@@ -65,6 +66,28 @@ test('several processes copy at once, each with its own PASID and output', (t) =
   t.true(machine.events.every((e) => e.values['vm'] === 'vm3'));
   const roots = new Set(machine.named('guest:iommu_sva_bind_device').map((e) => e.values['pgd']));
   t.is(roots.size, 4);
+});
+
+test('a device that fails the drain at close: the bind ends all the same, the others go on', (t) => {
+  const input = pattern(5000);
+  const machine = new FakeMachine({ input, commandLine: 'procs=2' });
+  machine.accelerator.undrainable.add(1);
+  t.is(machine.run(bootGuest(machine.cpu, machine.trace)), 1);
+  t.is(errors(machine).length, 1);
+  t.regex(errors(machine)[0]!, /EIO: DRAIN_PASID/i);
+  t.deepEqual(machine.outputs.get(1), input);
+  const unbound = machine.named('guest:iommu_sva_unbind_device').map((e) => e.values['pasid']);
+  t.deepEqual(unbound, [1, 2]);
+});
+
+test('a program that dies on a device that fails the drain does not take the kernel along', (t) => {
+  const machine = new FakeMachine({ input: pattern(5000), commandLine: 'procs=2' });
+  machine.accelerator.undrainable.add(1);
+  machine.accelerator.lies.status = { pasid: 1, status: DsaStatus.INVALID_FLAGS };
+  t.is(machine.run(bootGuest(machine.cpu, machine.trace)), 1);
+  t.is(errors(machine).length, 2, 'why it died, and what the device said at the end');
+  t.is(machine.named('guest:iommu_sva_unbind_device').length, 2);
+  t.deepEqual(machine.outputs.get(1), pattern(5000));
 });
 
 test('five levels with la57=1, four without the CPU feature', (t) => {

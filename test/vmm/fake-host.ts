@@ -267,7 +267,7 @@ export class FakeHost implements Syscalls {
     return fd;
   }
 
-  *poll(fds: number, count: number, _timeoutNs: number): Task<number> {
+  *poll(fds: number, count: number, timeoutNs: number): Task<number> {
     const bytes = new Uint8Array(count * pollfd.size);
     this.memory.read(fds, bytes);
     const view = new DataView(bytes.buffer);
@@ -277,7 +277,8 @@ export class FakeHost implements Syscalls {
         if (this.open_.get(fd) === 'faults') return this.faults.length > 0;
         return (this.#events.get(fd) ?? 0n) > 0n;
       });
-    while (ready().length === 0) yield new Ready(() => ready().length > 0);
+    if (timeoutNs >= 0 && ready().length === 0) yield timeoutNs;
+    while (timeoutNs < 0 && ready().length === 0) yield new Ready(() => ready().length > 0);
     for (let i = 0; i < count; i++) pollfd.write(view, i * pollfd.size, { revents: 0 });
     for (const i of ready()) pollfd.write(view, i * pollfd.size, { revents: POLLIN });
     this.memory.write(fds, bytes);

@@ -24,8 +24,14 @@ export class Area implements Interval {
   readonly prot: number;
   /** Domains that map it; the pages are held while there is one. */
   domains = 0;
-  /** False while the ioctl that makes it is under way: COPY does not see it yet. */
+  /** False while the ioctl that makes or unmaps it is under way: COPY and accesses do not see it. */
   ready = false;
+  /** Pins by access objects; while there are some it cannot go. */
+  accessPins = 0;
+  /** It is being unmapped: accesses pin it no more. */
+  preventAccess = false;
+  /** Hardware queues in it; while there is one, UNMAP is EBUSY. */
+  locks = 0;
 
   constructor(start: bigint, length: bigint, pages: IoptPages, pagesByte: bigint, prot: number) {
     this.start = start;

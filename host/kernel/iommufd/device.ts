@@ -4,9 +4,10 @@
  */
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import type { BusDevice } from '../iommu/core.ts';
 import type { IommuDev } from '../iommu/ops.ts';
 import { NO_PASID } from '../iommu/ops.ts';
-import type { PciDev } from '../pci.ts';
+import { PciDev } from '../pci.ts';
 import { Undo } from '../undo.ts';
 import { IommufdHandle } from './handle.ts';
 import { allocPaging, Hwpt, HwptPaging } from './hw-pagetable.ts';
@@ -21,14 +22,18 @@ import { checkPasidCompat } from './pasid.ts';
 export class IommufdDevice extends IommufdObject {
   readonly type = 'DEVICE';
   readonly dev: IommuDev;
-  readonly pdev: PciDev;
+  /** Null for a device on another bus. */
+  readonly pdev: PciDev | null;
   readonly igroup: Igroup;
+  /** Whether the context lives as long as the device is bound. */
+  readonly #keepsContext: boolean;
 
-  constructor(ctx: IommufdCtx, dev: IommuDev, pdev: PciDev, igroup: Igroup) {
+  constructor(ctx: IommufdCtx, dev: IommuDev, device: BusDevice, igroup: Igroup, keeps: boolean) {
     super(ctx);
     this.dev = dev;
-    this.pdev = pdev;
+    this.pdev = device instanceof PciDev ? device : null;
     this.igroup = igroup;
+    this.#keepsContext = keeps;
   }
 
   describe(): string {
@@ -38,7 +43,7 @@ export class IommufdDevice extends IommufdObject {
   *destroy(): Task {
     yield* this.ctx.kernel.iommu.releaseDmaOwner(this.igroup.group);
     unboundFrom(this.ctx, this.igroup);
-    yield* this.ctx.unreference();
+    if (this.#keepsContext) yield* this.ctx.unreference();
   }
 }
 
@@ -49,20 +54,27 @@ type Operation = (hwpt: Hwpt) => Task;
  * Gives the device's group to the context: its DMA is blocked until it is attached
  * (iommufd_device_bind).
  *
+ * @param keepsContext whether the context lives on until unbind; not for the selftest's own devices
  * @throws Errno ENODEV: no IOMMU; EINVAL: DMA would not be coherent; EPERM, EBUSY: the group is in
  *   use; ENOMEM
  */
-export function* bindDevice(ctx: IommufdCtx, pdev: PciDev): Task<IommufdDevice> {
+export function* bindDevice(
+  ctx: IommufdCtx,
+  device: BusDevice,
+  keepsContext = true,
+): Task<IommufdDevice> {
   const { iommu, failpoints } = ctx.kernel;
-  const dev = iommu.deviceOf(pdev);
-  if (dev === undefined) throw new Errno('ENODEV', `${pdev.name} is behind no IOMMU`);
+  const dev = iommu.deviceOf(device);
+  if (dev === undefined) throw new Errno('ENODEV', `${device.name} is behind no IOMMU`);
   if (!dev.ops.capable(dev, 'coherency')) {
     throw new Errno('EINVAL', `DMA of ${dev.name} is not cache coherent`);
   }
   const group = iommu.groupOf(dev);
   const undo = new Undo();
-  ctx.reference();
-  undo.defer(() => ctx.unreference());
+  if (keepsContext) {
+    ctx.reference();
+    undo.defer(() => ctx.unreference());
+  }
   try {
     const igroup = Igroup.of(ctx, group);
     igroup.bound++;
@@ -73,7 +85,7 @@ export function* bindDevice(ctx: IommufdCtx, pdev: PciDev): Task<IommufdDevice> 
     failpoints.point('iommufd:claim_dma_owner');
     yield* iommu.claimDmaOwner(group, ctx);
     undo.defer(() => iommu.releaseDmaOwner(group));
-    const idev = new IommufdDevice(ctx, dev, pdev, igroup);
+    const idev = new IommufdDevice(ctx, dev, device, igroup, keepsContext);
     ctx.reserve(idev);
     undo.commit();
     idev.users++;

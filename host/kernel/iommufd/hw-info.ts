@@ -49,7 +49,8 @@ export function* getHwInfo(ucmd: Ucmd<typeof iommu_hw_info.fields>): Task {
 }
 
 /** EXEC and PRIV as the enabled PASID capability has them on. */
-function pasidFeatures(pdev: PciDev): number {
+function pasidFeatures(pdev: PciDev | null): number {
+  if (pdev === null) return 0;
   const cap = pdev.findExtCap(PciExtCap.PASID);
   if (cap === 0) return 0;
   const control = pdev.read16(cap + PasidCap.CONTROL);

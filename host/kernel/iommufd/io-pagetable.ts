@@ -31,6 +31,17 @@ export interface PagesSlice {
   readonly length: bigint;
 }
 
+/** What a kernel user of an IOAS without a domain is to its table (struct iommufd_access). */
+export interface IoptAccess {
+  /** What areas must be aligned to: the page size for one that pins pages, else 1. */
+  readonly alignment: bigint;
+  /** Must unpin all it has of the range before it returns. */
+  unmap(iova: bigint, length: bigint): Task;
+}
+
+/** How often accesses are asked to let go of one area. */
+const UNMAP_TRIES = 100;
+
 const range = (start: bigint, last: bigint): string => `[0x${hex(start)}, 0x${hex(last)}]`;
 
 export class IoPagetable {
@@ -38,6 +49,7 @@ export class IoPagetable {
   readonly #reserved = new IntervalSet<Reserved>();
   readonly #allowed = new IntervalSet<Interval>();
   readonly #domains: IommuDomain[] = [];
+  readonly #accesses = new Set<IoptAccess>();
   readonly #kernel: Kernel;
   readonly #mutex = new Mutex();
   #hugePages = true;
@@ -54,6 +66,29 @@ export class IoPagetable {
 
   get hugePages(): boolean {
     return this.#hugePages;
+  }
+
+  /** The domains that mirror it. */
+  get domains(): readonly IommuDomain[] {
+    return this.#domains;
+  }
+
+  /** Does something while nothing is mapped or unmapped. */
+  *locked(work: Task): Task {
+    yield* this.#mutex.lock();
+    try {
+      yield* work;
+    } finally {
+      this.#mutex.unlock();
+    }
+  }
+
+  /** Puts `parts`, which have the same pages in the same domains, in the place of an area. */
+  exchange(area: Area, parts: readonly Area[]): void {
+    for (const part of parts) part.pages.get();
+    this.areas.remove(area);
+    for (const part of parts) this.areas.insert(part);
+    area.pages.put();
   }
 
   /** The holes between the reserved ranges, ascending. */
@@ -79,11 +114,11 @@ export class IoPagetable {
       const length = slices.reduce((sum, slice) => sum + slice.length, 0n);
       const start = this.#place(length, iova, address);
       const areas = this.#newAreas(slices, prot, start);
-      for (const area of areas) this.areas.insert(area);
+      for (const area of areas) this.#insert(area);
       try {
         yield* this.#fillAll(areas, this.#domains);
       } catch (error) {
-        for (const area of areas) this.areas.remove(area);
+        for (const area of areas) this.#remove(area);
         throw error;
       }
       for (const area of areas) area.ready = true;
@@ -120,31 +155,64 @@ export class IoPagetable {
 
   /**
    * Unmaps all areas inside the range, which may not cut one. Areas before the one it cuts are gone
-   * then (iopt_unmap_iova_range).
+   * then (iopt_unmap_iova_range). Accesses are told of an area that they have pinned, and must let
+   * go of it.
    *
    * @returns bytes unmapped
-   * @throws Errno ENOENT
+   * @throws Errno ENOENT; EBUSY: an area is locked or in the making; EDEADLOCK: an access does not
+   *   let go
    */
   *unmap(start: bigint, last: bigint): Task<bigint> {
+    let bytes = 0n;
+    let from = start;
+    let tries = 0;
+    while (from <= last) {
+      const pinned = yield* this.#unmapUnpinned(from, last, (area) => {
+        bytes += area.length;
+        from = area.last + 1n;
+        tries = 0;
+      });
+      if (pinned === null) break;
+      from = pinned.start;
+      if (tries++ === UNMAP_TRIES) {
+        throw new Errno('EDEADLOCK', `${range(from, pinned.last)} stays pinned by an access`);
+      }
+      for (const access of [...this.#accesses]) yield* access.unmap(from, pinned.length);
+    }
+    if (bytes === 0n && !(start === 0n && last === IOVA_MAX)) {
+      throw new Errno('ENOENT', `nothing is mapped in ${range(start, last)}`);
+    }
+    return bytes;
+  }
+
+  /**
+   * Lets an access use the table (iopt_add_access).
+   *
+   * @throws Errno EADDRINUSE: an area is not aligned as it needs
+   */
+  *addAccess(access: IoptAccess): Task {
     yield* this.#mutex.lock();
     try {
-      let bytes = 0n;
-      for (const area of this.areas.allIn(start, last)) {
-        if (area.start < start || area.last > last) {
-          const what = `area ${range(area.start, area.last)}`;
-          throw new Errno('ENOENT', `${range(start, last)} cuts ${what}`);
-        }
-        yield* this.#unfill(area, this.#domains);
-        this.areas.remove(area);
-        bytes += area.length;
+      this.#kernel.failpoints.point('iommufd:iopt_access');
+      this.#accesses.add(access);
+      const alignment = this.#alignmentWith(this.#domains, this.#hugePages);
+      try {
+        this.#checkAligned(alignment);
+      } catch (error) {
+        this.#accesses.delete(access);
+        throw error;
       }
-      if (bytes === 0n && !(start === 0n && last === IOVA_MAX)) {
-        throw new Errno('ENOENT', `nothing is mapped in ${range(start, last)}`);
-      }
-      return bytes;
+      this.#alignment = alignment;
     } finally {
       this.#mutex.unlock();
     }
+  }
+
+  *removeAccess(access: IoptAccess): Task {
+    yield* this.#mutex.lock();
+    this.#accesses.delete(access);
+    this.#alignment = this.#alignmentWith(this.#domains, this.#hugePages);
+    this.#mutex.unlock();
   }
 
   /**
@@ -248,6 +316,35 @@ export class IoPagetable {
     }
   }
 
+  /**
+   * One go of `unmap`, with the table locked: up to the first area that an access has pinned, which
+   * it returns.
+   */
+  *#unmapUnpinned(start: bigint, last: bigint, gone: (area: Area) => void): Task<Area | null> {
+    yield* this.#mutex.lock();
+    try {
+      for (const area of this.areas.allIn(start, last)) {
+        const what = `area ${range(area.start, area.last)}`;
+        if (!area.ready) throw new Errno('EBUSY', `${what} is being made or unmapped`);
+        if (area.start < start || area.last > last) {
+          throw new Errno('ENOENT', `${range(start, last)} cuts ${what}`);
+        }
+        if (area.locks > 0) throw new Errno('EBUSY', `${what} has a hardware queue`);
+        if (area.accessPins > 0) {
+          area.preventAccess = true;
+          return area;
+        }
+        area.ready = false;
+        yield* this.#unfill(area, this.#domains);
+        this.#remove(area);
+        gone(area);
+      }
+      return null;
+    } finally {
+      this.#mutex.unlock();
+    }
+  }
+
   /** Where a mapping goes, after the checks of iopt_check_iova or by iopt_alloc_iova. */
   #place(length: bigint, iova: bigint | null, address: bigint): bigint {
     if (length % this.#alignment !== 0n) {
@@ -304,6 +401,16 @@ export class IoPagetable {
     return areas;
   }
 
+  #insert(area: Area): void {
+    area.pages.get();
+    this.areas.insert(area);
+  }
+
+  #remove(area: Area): void {
+    this.areas.remove(area);
+    area.pages.put();
+  }
+
   *#fillAll(areas: readonly Area[], domains: readonly IommuDomain[]): Task {
     const done: { area: Area; domain: IommuDomain }[] = [];
     try {
@@ -329,6 +436,9 @@ export class IoPagetable {
 
   #alignmentWith(domains: readonly IommuDomain[], hugePages: boolean): bigint {
     let alignment = hugePages ? 1n : PAGE;
+    for (const access of this.#accesses) {
+      if (access.alignment > alignment) alignment = access.alignment;
+    }
     for (const domain of domains) {
       const sizes = BigInt(domain.pageSizes);
       const smallest = sizes & -sizes;

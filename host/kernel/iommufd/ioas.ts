@@ -23,6 +23,7 @@ import {
 } from '../../uapi/iommufd.ts';
 import type { Struct } from '../../uapi/struct.ts';
 import { Errno } from '../errno.ts';
+import type { Caller } from '../file.ts';
 import { PROT } from '../iommu/ops.ts';
 import { PinAccount } from './accounting.ts';
 import { COST } from './cost.ts';
@@ -32,10 +33,14 @@ import { IoPagetable } from './io-pagetable.ts';
 import type { IommufdCtx } from './object.ts';
 import { IommufdObject } from './object.ts';
 import { hex, IoptPages } from './pages.ts';
+import type { PageSource } from './page-source.ts';
+import { userSource } from './page-source.ts';
 import type { Ucmd } from './ucmd.ts';
 import { onlyFlags, reservedZero } from './ucmd.ts';
 
-const MAP_FLAGS = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE;
+/** Flags of MAP, MAP_FILE and COPY. */
+export const MAP_FLAGS =
+  IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE;
 const RANGE_BYTES = iommu_iova_range.size;
 
 type Cmd<S extends Struct> = S extends Struct<infer F> ? Ucmd<F> : never;
@@ -135,15 +140,46 @@ export function* ioasMap(ucmd: Cmd<typeof iommu_ioas_map>): Task {
   using hold = ctx.lookup(ioas_id, Ioas);
   if (length === 0n) throw new Errno('EINVAL', 'length 0');
   yield COST.IOCTL;
-  const { kernel, global, accounting } = ctx;
-  const account = new PinAccount(process.mm, global, accounting);
-  const writable = (prot & PROT.WRITE) !== 0;
-  const pages = new IoptPages(kernel, process, user_va, length, writable, account);
-  const slice = { pages, pagesByte: pages.firstByte, length };
+  const source = userSource(process.mm, user_va, length);
   const fixed = (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0;
   const { iopt } = hold.object;
-  const start = yield* iopt.map([slice], prot, fixed ? iova : null, user_va);
+  const start = yield* mapSource(ctx, process, iopt, {
+    source,
+    length,
+    prot,
+    iova: fixed ? iova : null,
+  });
   yield* orUnmap(() => ucmd.respond({ iova: start }), iopt, start, length);
+}
+
+/** What to map, and where; `iova` null: anywhere. */
+export interface SourceMapping {
+  readonly source: PageSource;
+  readonly length: bigint;
+  readonly prot: number;
+  readonly iova: bigint | null;
+}
+
+/**
+ * Makes a page set of the source, which it takes over, and maps it (iopt_map_common). @returns the
+ * IOVA @throws Errno as IoPagetable.map
+ */
+export function* mapSource(
+  ctx: IommufdCtx,
+  caller: Caller,
+  iopt: IoPagetable,
+  mapping: SourceMapping,
+): Task<bigint> {
+  const { source, length, prot, iova } = mapping;
+  const account = new PinAccount(caller, ctx.payer(caller).user, ctx.accounting);
+  const writable = (prot & PROT.WRITE) !== 0;
+  const pages = new IoptPages(ctx.kernel, ctx.global, { source, length, writable, account });
+  try {
+    const slice = { pages, pagesByte: pages.firstByte, length };
+    return yield* iopt.map([slice], prot, iova, pages.base + pages.firstByte);
+  } finally {
+    pages.put();
+  }
 }
 
 /** IOMMU_IOAS_COPY. */
@@ -157,6 +193,11 @@ export function* ioasCopy(ucmd: Cmd<typeof iommu_ioas_copy>): Task {
   const prot = protOf(flags);
   using source = ctx.lookup(src_ioas_id, Ioas);
   const slices = source.object.iopt.slices(src_iova, length);
+  using users = new DisposableStack();
+  for (const { pages } of slices) {
+    pages.get();
+    users.defer(() => pages.put());
+  }
   using target = ctx.lookup(dst_ioas_id, Ioas);
   yield COST.IOCTL;
   const fixed = (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0;
@@ -195,7 +236,7 @@ export function* option(ucmd: Cmd<typeof iommu_option>): Task {
   let value: bigint;
   if (option_id === IOMMU_OPTION_RLIMIT_MODE) {
     if (object_id !== 0) throw new Errno('EOPNOTSUPP', `object_id ${object_id} for RLIMIT_MODE`);
-    value = rlimitMode(ucmd.ctx, op, val64);
+    value = rlimitMode(ucmd, op, val64);
   } else if (option_id === IOMMU_OPTION_HUGE_PAGES) {
     using hold = ucmd.ctx.lookup(object_id, Ioas);
     value = yield* hugePages(hold.object, op, val64);
@@ -205,9 +246,13 @@ export function* option(ucmd: Cmd<typeof iommu_option>): Task {
   ucmd.respond({ val64: value });
 }
 
-function rlimitMode(ctx: IommufdCtx, op: number, value: bigint): bigint {
+function rlimitMode(ucmd: Cmd<typeof iommu_option>, op: number, value: bigint): bigint {
+  const { ctx, process } = ucmd;
   if (op === IOMMU_OPTION_OP_GET) return ctx.accounting === 'mm' ? 1n : 0n;
   if (op !== IOMMU_OPTION_OP_SET) throw new Errno('EOPNOTSUPP', `op ${op}`);
+  if (!process.credentials.sysResource) {
+    throw new Errno('EPERM', 'RLIMIT_MODE needs CAP_SYS_RESOURCE');
+  }
   if (!ctx.empty) throw new Errno('EBUSY', 'RLIMIT_MODE must be set before any object exists');
   if (value > 1n) throw new Errno('EINVAL', `RLIMIT_MODE ${value.toString()}`);
   ctx.accounting = value === 1n ? 'mm' : 'user';
@@ -222,20 +267,26 @@ function* hugePages(ioas: Ioas, op: number, value: bigint): Task<bigint> {
   return value;
 }
 
-function protOf(flags: number): number {
+/** PROT bits of a mapping. @throws Errno EINVAL: neither */
+export function protOf(flags: number): number {
   const read = (flags & IOMMU_IOAS_MAP_READABLE) !== 0 ? PROT.READ : 0;
   const write = (flags & IOMMU_IOAS_MAP_WRITEABLE) !== 0 ? PROT.WRITE : 0;
   if ((read | write) === 0) throw new Errno('EINVAL', 'neither READABLE nor WRITEABLE');
   return read | write;
 }
 
-/** A value that leaves no room for a last byte below 2^64. */
-function notWhole(name: string, value: bigint): void {
+/** Refuses a value that leaves no room for a last byte below 2^64. @throws Errno EOVERFLOW */
+export function notWhole(name: string, value: bigint): void {
   if (value >= IOVA_MAX) throw new Errno('EOVERFLOW', `${name} is 0x${hex(value)}`);
 }
 
 /** The reply of MAP and COPY; a mapping whose place the caller never learns is undone. */
-function* orUnmap(respond: () => void, iopt: IoPagetable, start: bigint, length: bigint): Task {
+export function* orUnmap(
+  respond: () => void,
+  iopt: IoPagetable,
+  start: bigint,
+  length: bigint,
+): Task {
   try {
     respond();
   } catch (error) {

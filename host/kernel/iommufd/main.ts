@@ -1,80 +1,23 @@
 /** `/dev/iommu`: opening it, and the way of an ioctl to its handler (drivers/iommu/iommufd/main.c). */
 import type { Task } from '../../syscall.ts';
-import {
-  IOMMUFD_CMD,
-  IOMMUFD_IOCTLS,
-  iommu_destroy,
-  iommu_fault_alloc,
-  iommu_hw_info,
-  iommu_hwpt_alloc,
-  iommu_hwpt_invalidate,
-  iommu_ioas_alloc,
-  iommu_ioas_allow_iovas,
-  iommu_ioas_copy,
-  iommu_ioas_iova_ranges,
-  iommu_ioas_map,
-  iommu_ioas_unmap,
-  iommu_option,
-} from '../../uapi/iommufd.ts';
-import type { Fields, Struct } from '../../uapi/struct.ts';
+import { IOMMUFD_IOCTLS } from '../../uapi/iommufd.ts';
+import type { Struct } from '../../uapi/struct.ts';
 import { VFIO_CONTAINER_IOCTLS } from '../../uapi/vfio.ts';
 import { Errno } from '../errno.ts';
 import type { Caller, FileOps, OpenFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
+import type { Commands } from './commands.ts';
+import { COMMANDS } from './commands.ts';
 import { describeArgument } from './describe.ts';
-import { faultQueueAlloc } from './eventq.ts';
-import { getHwInfo } from './hw-info.ts';
-import { hwptAlloc } from './hwpt-alloc.ts';
-import { hwptInvalidate } from './invalidate.ts';
-import {
-  ioasAlloc,
-  ioasAllowIovas,
-  ioasCopy,
-  ioasIovaRanges,
-  ioasMap,
-  ioasUnmap,
-  option,
-} from './ioas.ts';
 import { IommufdCtx, IommufdGlobal } from './object.ts';
-import { Ucmd } from './ucmd.ts';
+import { vfioCompat } from './vfio-compat.ts';
 
 const SIZE_FIELD_BYTES = 4;
 /** Longest argument a caller may state; the part beyond the structure must be zero anyway. */
 const USER_SIZE_MAX = 4096;
 
-interface Command {
-  readonly struct: Struct;
-  run(
-    ctx: IommufdCtx,
-    caller: Caller,
-    bytes: Uint8Array<ArrayBuffer>,
-    address: bigint,
-    userSize: number,
-  ): Task;
-}
-
-function command<F extends Fields>(struct: Struct<F>, handler: (ucmd: Ucmd<F>) => Task): Command {
-  return {
-    struct,
-    run: (ctx, caller, bytes, address, userSize) =>
-      handler(new Ucmd(ctx, caller, struct, bytes, address, userSize)),
-  };
-}
-
-const COMMANDS: ReadonlyMap<number, Command> = new Map([
-  [IOMMUFD_CMD.IOMMU_DESTROY, command(iommu_destroy, ({ ctx, args }) => ctx.destroy(args.id))],
-  [IOMMUFD_CMD.IOMMU_IOAS_ALLOC, command(iommu_ioas_alloc, ioasAlloc)],
-  [IOMMUFD_CMD.IOMMU_IOAS_ALLOW_IOVAS, command(iommu_ioas_allow_iovas, ioasAllowIovas)],
-  [IOMMUFD_CMD.IOMMU_IOAS_COPY, command(iommu_ioas_copy, ioasCopy)],
-  [IOMMUFD_CMD.IOMMU_IOAS_IOVA_RANGES, command(iommu_ioas_iova_ranges, ioasIovaRanges)],
-  [IOMMUFD_CMD.IOMMU_IOAS_MAP, command(iommu_ioas_map, ioasMap)],
-  [IOMMUFD_CMD.IOMMU_IOAS_UNMAP, command(iommu_ioas_unmap, ioasUnmap)],
-  [IOMMUFD_CMD.IOMMU_OPTION, command(iommu_option, option)],
-  [IOMMUFD_CMD.IOMMU_HWPT_ALLOC, command(iommu_hwpt_alloc, hwptAlloc)],
-  [IOMMUFD_CMD.IOMMU_GET_HW_INFO, command(iommu_hw_info, getHwInfo)],
-  [IOMMUFD_CMD.IOMMU_HWPT_INVALIDATE, command(iommu_hwpt_invalidate, hwptInvalidate)],
-  [IOMMUFD_CMD.IOMMU_FAULT_QUEUE_ALLOC, command(iommu_fault_alloc, faultQueueAlloc)],
-]);
+/** iommufd's commands begin here among the 256 numbers of its ioctl type; VFIO's are below. */
+const FIRST_NUMBER = 0x80;
 
 const NAMES: ReadonlyMap<number, string> = new Map(
   [...VFIO_CONTAINER_IOCTLS, ...IOMMUFD_IOCTLS].map(({ cmd, name }) => [cmd, name]),
@@ -84,9 +27,11 @@ const NAMES: ReadonlyMap<number, string> = new Map(
 export class IommufdFile implements FileOps {
   readonly name = '[iommufd]';
   readonly ctx: IommufdCtx;
+  readonly #commands: Commands;
 
-  constructor(ctx: IommufdCtx) {
+  constructor(ctx: IommufdCtx, commands: Commands) {
     this.ctx = ctx;
+    this.#commands = commands;
   }
 
   /**
@@ -96,14 +41,14 @@ export class IommufdFile implements FileOps {
    *   E2BIG: something in the part the kernel does not know; what the command says
    */
   *ioctl(caller: Caller, _file: OpenFile, request: number, argument: number): Task<number> {
-    if (!isIommufd(request)) {
-      throw new Errno('ENOTTY', `0x${request.toString(16)} is no command of iommufd`);
+    if (!isIommufd(request, this.#commands)) {
+      return yield* vfioCompat(this.ctx, caller, request, argument);
     }
     const address = BigInt(argument);
     const size = readSize(caller, address);
-    const found = COMMANDS.get(request);
+    const found = this.#commands.get(request);
     if (found === undefined) {
-      throw new Errno('ENOTTY', `command ${NAMES.get(request) ?? request} has no handler`);
+      throw new Errno('ENOTTY', `0x${request.toString(16)} is no command of iommufd`);
     }
     const { struct } = found;
     if (size < struct.minSize) {
@@ -111,8 +56,7 @@ export class IommufdFile implements FileOps {
     }
     const bytes = copyArgument(caller, address, size, struct);
     this.ctx.kernel.failpoints.point('iommufd:copy_from_user');
-    yield* found.run(this.ctx, caller, bytes, address, size);
-    return 0;
+    return (yield* found.run(this.ctx, caller, bytes, address, size)) ?? 0;
   }
 
   *release(): Task {
@@ -142,19 +86,31 @@ export function ctxFromFd(caller: Caller, fd: number): IommufdCtx {
   return ops.ctx;
 }
 
-/** Registers `/dev/iommu` and counts what its users leave behind. */
-export function iommufdInit(kernel: Kernel): void {
+/**
+ * Registers `/dev/iommu`, and `/dev/vfio/vfio` as another name of it for programs that know only the
+ * VFIO container. Counts what their users leave behind.
+ *
+ * @param more commands beside the uAPI's, by ioctl number
+ */
+export function iommufdInit(kernel: Kernel, more: Commands = new Map()): void {
   const global = new IommufdGlobal();
+  const commands = new Map([...COMMANDS, ...more]);
   kernel.addLeftover('objects', () => global.objects);
-  kernel.registerDevice('/dev/iommu', (process) => {
+  const open = (pid: number, accounting: 'user' | 'mm'): IommufdFile => {
     kernel.failpoints.point('iommufd:open');
-    return new IommufdFile(new IommufdCtx(kernel, process.pid, global));
-  });
+    const ctx = new IommufdCtx(kernel, pid, global);
+    ctx.accounting = accounting;
+    return new IommufdFile(ctx, commands);
+  };
+  kernel.registerDevice('/dev/iommu', ({ pid }) => open(pid, 'user'));
+  kernel.registerDevice('/dev/vfio/vfio', ({ pid }) => open(pid, 'mm'));
 }
 
 /** Whether the number is in iommufd's part of the shared ioctl space. */
-function isIommufd(request: number): boolean {
-  return IOMMUFD_IOCTLS.some(({ cmd }) => cmd === request);
+function isIommufd(request: number, commands: Commands): boolean {
+  const number = request & 0xff;
+  const last = Math.max(...commands.keys()) & 0xff;
+  return number >= FIRST_NUMBER && number <= last;
 }
 
 function readSize(caller: Caller, address: bigint): number {

@@ -4,11 +4,12 @@
  */
 
 import { host } from '../../../trace/catalogue/host.ts';
-import { Mutex, WaitQueue } from '../../machine/scheduler.ts';
+import { WaitQueue } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import type { Caller } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
-import type { UserAccount } from './accounting.ts';
+import type { Payer, UserAccount } from './accounting.ts';
 
 const ID_MAX = 0x7fff_ffff;
 
@@ -105,8 +106,6 @@ export class IommufdCtx {
   readonly global: IommufdGlobal;
   /** What the VFIO container calls work on; it goes with the IOAS. */
   vfioIoas: IommufdObject | null = null;
-  /** Held while IOASes come into being, and while pages change their owner. */
-  readonly ioasCreation = new Mutex();
   /** By id; null where an object is being made, or has left a tombstone. */
   readonly #objects = new Map<number, IommufdObject | null>();
   #lowestFree = 1;
@@ -120,6 +119,12 @@ export class IommufdCtx {
 
   get empty(): boolean {
     return this.#objects.size === 0;
+  }
+
+  /** The process as one that pins can be charged to. */
+  payer(caller: Caller): Payer {
+    const { pid, mm, credentials } = caller;
+    return { pid, mm, user: this.global.userAccount(credentials.uid) };
   }
 
   /** The file, every bound device and every fault fd keep the context. */

@@ -6,11 +6,17 @@
 import { host } from '../../../trace/catalogue/host.ts';
 import { Errno } from '../errno.ts';
 import type { Kernel } from '../kernel.ts';
-import type { Mm } from '../mm.ts';
 import type { PinAccount } from './accounting.ts';
+import type { IommufdGlobal } from './object.ts';
+import type { PageSource } from './page-source.ts';
+import { hex, PAGE_SIZE } from './page-source.ts';
 
-export const PAGE_SIZE = 4096;
-const PAGE_MASK = 0xfffn;
+export { hex, PAGE_SIZE } from './page-source.ts';
+
+/** The length of a page set must fit the kernel's size_t after rounding up. */
+const LENGTH_MAX = 0xffff_ffff_ffff_ffffn - BigInt(PAGE_SIZE);
+/** Temporary memory for each page that is being pinned: a pointer. */
+const PIN_BYTES = 8;
 /** Pages whose pin state is kept together; the state exists only while one of them is pinned. */
 const CHUNK_PAGES = 1024;
 
@@ -22,48 +28,86 @@ interface Chunk {
 }
 
 export class IoptPages {
-  readonly mm: Mm;
-  readonly pid: number;
-  /** Address of the first page in the process. */
-  readonly base: bigint;
-  /** Where the mapped bytes begin in the first page. */
-  readonly firstByte: bigint;
-  /** From `firstByte`. */
+  readonly source: PageSource;
+  readonly account: PinAccount;
+  /** From the source's `firstByte`. */
   readonly length: bigint;
   readonly writable: boolean;
   /** Pages pinned now. */
   pinned = 0;
   readonly #kernel: Kernel;
-  readonly #account: PinAccount;
+  readonly #global: IommufdGlobal;
   readonly #chunks = new Map<number, Chunk>();
+  #users = 1;
 
-  /** @throws Errno EOVERFLOW when the range wraps. */
+  /**
+   * Takes the source over, also when it throws. The caller is the first user.
+   *
+   * @throws Errno EINVAL: length; ENOMEM
+   */
   constructor(
     kernel: Kernel,
-    owner: { readonly pid: number; readonly mm: Mm },
-    address: bigint,
-    length: bigint,
-    writable: boolean,
-    account: PinAccount,
+    global: IommufdGlobal,
+    parts: {
+      readonly source: PageSource;
+      readonly length: bigint;
+      readonly writable: boolean;
+      readonly account: PinAccount;
+    },
   ) {
-    if (address + length > 0xffff_ffff_ffff_ffffn) {
-      throw new Errno('EOVERFLOW', `user_va 0x${hex(address)} + length 0x${hex(length)} wraps`);
+    this.#kernel = kernel;
+    this.#global = global;
+    this.source = parts.source;
+    this.account = parts.account;
+    this.length = parts.length;
+    this.writable = parts.writable;
+    using undo = new DisposableStack();
+    undo.defer(() => this.source.release());
+    if (this.length === 0n || this.length > LENGTH_MAX) {
+      throw new Errno('EINVAL', `length 0x${hex(this.length)}`);
     }
     kernel.failpoints.point('iommufd:iopt_pages');
-    this.#kernel = kernel;
-    this.#account = account;
-    this.mm = owner.mm;
-    this.pid = owner.pid;
-    this.base = address & ~PAGE_MASK;
-    this.firstByte = address & PAGE_MASK;
-    this.length = length;
-    this.writable = writable;
+    undo.move();
   }
 
-  /** Frame of a page that is held. */
+  /** The process that pays for the pins, and to which their events belong. */
+  get pid(): number {
+    return this.account.payer.pid;
+  }
+
+  /** Address, or offset in the file, of the first page. */
+  get base(): bigint {
+    return this.source.base;
+  }
+
+  /** Where the mapped bytes begin in the first page. */
+  get firstByte(): bigint {
+    return this.source.firstByte;
+  }
+
+  /** Every area and every ioctl under way that has it is a user. */
+  get(): void {
+    this.#users++;
+  }
+
+  put(): void {
+    if (--this.#users === 0) this.source.release();
+  }
+
+  /** CPU access at `byte` from the start of the first page. @throws Errno EFAULT */
+  readBytes(byte: bigint, length: number): Uint8Array<ArrayBuffer> {
+    return this.source.read(byte, length);
+  }
+
+  writeBytes(byte: bigint, bytes: Uint8Array): void {
+    this.source.write(byte, bytes);
+  }
+
+  /** Frame of a page that is held; -1 for one that is not. */
   pfn(index: number): number {
     const chunk = this.#chunks.get(Math.floor(index / CHUNK_PAGES));
-    return chunk === undefined ? -1 : chunk.pfns[index % CHUNK_PAGES]!;
+    const at = index % CHUNK_PAGES;
+    return chunk === undefined || chunk.users[at] === 0 ? -1 : chunk.pfns[at]!;
   }
 
   /**
@@ -110,7 +154,8 @@ export class IoptPages {
   #holdRun(at: number, limit: number): number {
     const number = Math.floor(at / CHUNK_PAGES);
     const from = at % CHUNK_PAGES;
-    const end = Math.min(CHUNK_PAGES, from + limit);
+    const window = Math.max(1, Math.floor(this.#global.tempMemoryLimit / PIN_BYTES));
+    const end = Math.min(CHUNK_PAGES, from + limit, from + window);
     const { failpoints } = this.#kernel;
     failpoints.point('iommufd:pfn_batch');
     const chunk: Chunk = this.#chunks.get(number) ?? {
@@ -123,11 +168,10 @@ export class IoptPages {
     while (to < end && chunk.users[to]! > 0 === wasPinned) to++;
     if (!wasPinned) {
       failpoints.point('iommufd:pin_user_pages');
-      const address = this.base + BigInt(at) * BigInt(PAGE_SIZE);
       using undo = new DisposableStack();
-      this.#account.charge(to - from);
-      undo.defer(() => this.#account.uncharge(to - from));
-      chunk.pfns.set(this.mm.pin(address, to - from, this.writable), from);
+      this.account.charge(to - from);
+      undo.defer(() => this.account.uncharge(to - from));
+      chunk.pfns.set(this.source.pin(at, to - from, this.writable), from);
       undo.move();
       chunk.held += to - from;
       this.pinned += to - from;
@@ -147,9 +191,7 @@ export class IoptPages {
     chunk.held -= gone.length;
     this.pinned -= gone.length;
     if (chunk.held === 0) this.#chunks.delete(number);
-    this.mm.unpin(gone);
-    this.#account.uncharge(gone.length);
+    this.source.unpin(gone);
+    this.account.uncharge(gone.length);
   }
 }
-
-export const hex = (value: bigint | number): string => value.toString(16);

@@ -31,7 +31,6 @@ abstract class MockDomain implements IommuDomain {
   readonly owner: IommuOps;
   readonly pageSizes: number = 0;
   readonly aperture: { readonly start: bigint; readonly last: bigint } = NOWHERE;
-  readonly dirtyOps?: DirtyOps;
   faultHandler: ((group: FaultGroup) => Task<number>) | null = null;
 
   constructor(label: string, ops: IommuDomainOps, owner: IommuOps) {
@@ -59,7 +58,7 @@ export class MockPagingDomain extends MockDomain {
   readonly type = 'paging';
   override readonly pageSizes: number;
   override readonly aperture: { readonly start: bigint; readonly last: bigint };
-  override readonly dirtyOps?: DirtyOps;
+  readonly dirtyOps?: DirtyOps;
   readonly table: MockPageTable;
   /** Dirty tracking is on. */
   tracking = false;

@@ -13,12 +13,20 @@ import {
   MOCK_DEV_CACHE_ID_MAX,
 } from '../../uapi/iommufd-test.ts';
 import { Errno } from '../errno.ts';
-import type { HwQueue, UserArray, UserData, Viommu, ViommuOps } from '../iommu/ops.ts';
+import type { HwQueue, IommuDev, UserArray, UserData, Viommu, ViommuOps } from '../iommu/ops.ts';
 import type { Kernel } from '../kernel.ts';
-import type { MockDriver } from './driver.ts';
+import type { MockDevice } from './device.ts';
+import type { MockNestedDomain } from './domain.ts';
 
 const PAGE_BYTES = 4096;
 const MMAP_PAGES = 2;
+
+/** What it needs of the driver. */
+interface MockDriver {
+  allocNested(flags: number, data: UserData, viommu: Viommu): MockNestedDomain;
+  /** Null for a device of another driver. */
+  deviceOf(dev: IommuDev): MockDevice | null;
+}
 
 /** Its state: the page the user maps, if the payload asked for one, and its queues. */
 class MockViommu {

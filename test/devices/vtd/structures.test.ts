@@ -354,6 +354,27 @@ test('FPD of directory and PASID entry, even when not present', (t) => {
   t.is(second.bench.ats(VA, { pasid: PASID }), '-- 59');
 });
 
+test('FPD of a cached PASID entry silences page-table faults too', (t) => {
+  const { bench, entry } = ready();
+  bench.tables.or(entry, 2n);
+  t.is(bench.dma(VA, { pasid: PASID }), Number(PAGE_OUT));
+  t.is(bench.dma(VA + 0x1000n, { pasid: PASID }), -0x71);
+  t.is(bench.takeFault(), null);
+  t.is(bench.dma(VA + 0x1000n), -0x71);
+  t.is(bench.takeFault()?.code, 0x71, 'the other PASID has no FPD');
+});
+
+test('a translation cached for user requests does not serve privileged ones', (t) => {
+  const { bench } = ready();
+  t.is(bench.dma(VA, { pasid: PASID }), Number(PAGE_OUT));
+  t.is(bench.dma(VA, { pasid: PASID, priv: true }), -0x5d);
+  t.is(
+    bench.dma(VA, { priv: true }),
+    Number(PAGE_OUT),
+    'without PASID the request has no privilege',
+  );
+});
+
 test('root modes: reserved 30h, abort-DMA 33h, remapping off', (t) => {
   const { bench } = ready({ ecap: { ADMS: 1 } }, 3);
   t.is(bench.dma(VA, { pasid: PASID }), -0x33);

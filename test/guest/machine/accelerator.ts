@@ -5,7 +5,9 @@ import { crc32c } from '../../../devices/spec/dsa/crc.ts';
 import { type Descriptor, decodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
 import { DescriptorFlag, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import {
+  CmdError,
   CmdReg,
+  CmdstsReg,
   DsaCommand,
   DsaReg,
   Intcause,
@@ -45,7 +47,14 @@ export class FakeAccelerator {
   retries = 0;
   pageRequests = 0;
   /** What it reports although it is not so. `damage`: the copy has a wrong byte in the middle. */
-  readonly lies = { damage: false, crc: undefined as number | undefined };
+  /** PASIDs whose drain ends in an error. */
+  readonly undrainable = new Set<number>();
+  readonly lies: {
+    damage: boolean;
+    crc: number | undefined;
+    /** MEMMOVEs of this PASID fail. */
+    status: { pasid: number; status: number } | undefined;
+  } = { damage: false, crc: undefined, status: undefined };
   readonly #cpu: FakeCpu;
   readonly #unit: FakeUnit;
   #work: Work[] = [];
@@ -105,7 +114,9 @@ export class FakeAccelerator {
     const state = this.bar0.getUint32(DsaReg.GENSTS, true) & ~3;
     if (command === DsaCommand.ENABLE_DEVICE) this.bar0.setUint32(DsaReg.GENSTS, state | 1, true);
     if (command === DsaCommand.DISABLE_DEVICE) this.bar0.setUint32(DsaReg.GENSTS, state, true);
-    this.bar0.setUint32(DsaReg.CMDSTS, 0, true);
+    const isRefused = command === DsaCommand.DRAIN_PASID && this.undrainable.has(operand);
+    const error = isRefused ? CmdError.HARDWARE_ERROR : 0;
+    this.bar0.setUint32(DsaReg.CMDSTS, CmdstsReg.encode({ error }), true);
     if (interrupt === 0) return;
     this.bar0.setUint32(DsaReg.INTCAUSE, this.bar0.getUint32(DsaReg.INTCAUSE, true) | 2, true);
     this.#raise(0);
@@ -186,6 +197,8 @@ export class FakeAccelerator {
       case Opcode.NOOP:
         return { status };
       case Opcode.MEMMOVE: {
+        const failed = this.lies.status;
+        if (failed?.pasid === d.pasid) return { status: failed.status };
         const bytes = this.#load(d, source, d.size);
         if (this.lies.damage) bytes[d.size >>> 2]! ^= 1;
         this.#store(d, destination, bytes);

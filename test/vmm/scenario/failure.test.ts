@@ -3,6 +3,7 @@ import test from 'ava';
 import { COMPLETION_BYTES, DsaStatus } from '../../../devices/spec/dsa/completion.ts';
 import { pasidEntry } from '../../../devices/spec/vtd/pasid.ts';
 import type { KernelOptions } from '../../../host/kernel/kernel.ts';
+import { SysError } from '../../../vmm/sys-error.ts';
 import { type IdOrError, id } from '../../host/kernel/iommufd/client.ts';
 import {
   Accelerator,
@@ -10,6 +11,7 @@ import {
   clearRecord,
   GuestRam,
   isAll,
+  isSame,
   makeSpace,
   NOTHING,
   PAGE,
@@ -17,6 +19,7 @@ import {
   type Rig,
   type Space,
 } from './rig.ts';
+import { pattern, startVms } from './vms.ts';
 
 const PASID = 5;
 const VA = 0x7f00_0000_0000n;
@@ -262,4 +265,31 @@ test('the host has as many free pages after a program as before it', (t) => {
   const after = lap();
   t.is(lap(), after);
   t.is(lap(), after);
+});
+
+test('a failure anywhere in the host while two VMs run: at most one suffers, nothing is left', (t) => {
+  const input = pattern(9000);
+  const seen = new Set<string>();
+  for (let n = 1; ; n += 13) {
+    const { rig, vms } = startVms({ guests: [undefined, undefined], input, procs: 2 });
+    const { clock, scheduler } = rig.machine;
+    const { failpoints } = rig.kernel;
+    failpoints.failNth(n);
+    // Far more than a run takes; a program whose completion is lost would wait for 12 s.
+    while (clock.now < 300_000_000 && clock.step());
+    if (failpoints.armed) break;
+    const at = `point ${n}, ${failpoints.passed[n - 1] ?? ''}`;
+    seen.add(failpoints.passed[n - 1] ?? '');
+    const good = vms.filter(({ result }) => result?.code === 0);
+    t.true(good.length >= 1, at);
+    for (const { result } of good) {
+      for (const output of result!.outputs) t.true(isSame(output!, input), at);
+    }
+    for (const { process } of vms) process.kill();
+    clock.run();
+    // What a VMM cannot get from the host at its start ends it, and says which call it was.
+    for (const { error } of scheduler.failures) t.true(error instanceof SysError, at);
+    t.deepEqual(rig.kernel.leftovers(), NOTHING, at);
+  }
+  t.true(seen.size > 15, [...seen].join());
 });

@@ -3,7 +3,7 @@
 import { dsaCapabilities } from '../../../devices/spec/dsa/capabilities.ts';
 import { encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
 import { DescriptorFlag } from '../../../devices/spec/dsa/opcodes.ts';
-import { CmdReg, DsaCommand, DsaReg } from '../../../devices/spec/dsa/registers.ts';
+import { CmdReg, CmdstsReg, DsaCommand, DsaReg } from '../../../devices/spec/dsa/registers.ts';
 import { encodeWqcfg, Grpcfg } from '../../../devices/spec/dsa/tables.ts';
 import { encodeIa32Pasid, IA32_PASID } from '../../../devices/spec/msr.ts';
 import { ecamAddress, PciCommand, PciHeader } from '../../../devices/spec/pci.ts';
@@ -133,9 +133,13 @@ export class Hostile {
     }
     yield* this.store(this.registers + CAPS.grpcfgOffset + Grpcfg.WQ_BITMAP, 8, 1);
     yield* this.store(this.registers + CAPS.grpcfgOffset + Grpcfg.ENGINE_BITMAP, 8, 0xf);
+    const status = this.registers + DsaReg.CMDSTS;
     for (const one of [DsaCommand.ENABLE_DEVICE, DsaCommand.ENABLE_WQ]) {
       yield* this.store(this.registers + DsaReg.CMD, 4, CmdReg.encode({ command: one }));
-      yield { kind: 'pause', ns: 5000 };
+      for (let i = 0; i < 20; i++) {
+        if (CmdstsReg.decode(Number(yield* this.load(status, 4))).active === 0) break;
+        yield { kind: 'pause', ns: 500 };
+      }
     }
   }
 
@@ -270,7 +274,8 @@ export class Hostile {
     const descriptor = encodeDescriptor({
       opcode: this.pick([0, 1, 2, 3, 4, 5, 6, 0x10, 0x11, this.random.below(256)]),
       flags,
-      pasid: this.random.below(2 ** 20),
+      // ENQCMD refuses a descriptor that names a PASID itself.
+      pasid: this.random.below(16) === 0 ? this.random.below(2 ** 20) : 0,
       source: this.address(),
       destination: this.address(),
       completion: this.address() | 0x40n,

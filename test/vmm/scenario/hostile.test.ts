@@ -47,53 +47,59 @@ function runTampered(change: (cpu: Vcpu) => Partial<Cpu>, limit = 100_000): Vms 
   return world;
 }
 
-test('the PASID a program writes into its descriptor is not the one it gets', (t) => {
+test('a program that writes a PASID into its descriptor is ended by #GP', (t) => {
+  let first = -1;
   const lies: number[] = [];
   const { rig, vms } = runTampered((cpu) => ({
     enqcmd: (address, descriptor) => {
+      const own = decodeIa32Pasid(cpu.rdmsr(IA32_PASID));
+      if (own === undefined) return cpu.enqcmd(address, descriptor);
+      if (first < 0) first = own;
+      if (own === first) return cpu.enqcmd(address, descriptor);
       const lie = descriptor.slice();
-      const pasid = (lies.length % 4) + 1;
-      lie.set([pasid, 0, 0, 0x80]);
-      lies.push(pasid);
-      return cpu.enqcmd(address, lie);
+      lie[0] = first;
+      const result = cpu.enqcmd(address, lie);
+      lies.push(Number(result));
+      return result;
     },
   }));
-  t.true(lies.length > 8);
-  for (const { result } of vms) {
-    t.is(result?.code, 0);
-    for (const output of result!.outputs) t.true(isSame(output!, INPUT));
-  }
+  t.true(lies.length > 0);
+  t.true(lies.every((result) => result === -1));
+  const [hostile, other] = vms;
+  t.is(hostile!.result?.code, 1);
+  t.is(hostile!.result!.outputs.filter((output) => output === null).length, 1);
+  t.is(hostile!.result!.outputs.filter((output) => output !== null).length, 1);
+  t.true(isSame(hostile!.result!.outputs.find((output) => output !== null)!, INPUT));
+  t.is(other!.result?.code, 0);
   t.deepEqual(rig.kernel.leftovers(), NOTHING);
 });
 
 test('a process under a PASID that nobody bound moves no byte; the others are as ever', (t) => {
-  for (const unbound of [4095, 0xf_ffff]) {
-    let first = -1;
-    const { rig, vms } = runTampered(
-      (cpu) => ({
-        wrmsr: (index, value) => {
-          const pasid = decodeIa32Pasid(value);
-          if (index !== IA32_PASID || pasid === undefined) {
-            cpu.wrmsr(index, value);
-            return;
-          }
-          if (first < 0) first = pasid;
-          cpu.wrmsr(index, pasid === first ? value : encodeIa32Pasid(unbound));
-        },
-      }),
-      // No record can be written, so the program polls for the 12 s after which it counts as lost.
-      2_000_000,
-    );
-    const [hostile, other] = vms;
-    t.is(hostile!.result?.code, 1, 'the guest ends, and says that a program failed');
-    const outputs = hostile!.result!.outputs.map(
-      (output) => output !== null && isSame(output, INPUT),
-    );
-    t.deepEqual(outputs.sort(), [false, true]);
-    t.is(hostile!.result!.outputs.filter((output) => output === null).length, 1);
-    t.is(other!.result?.code, 0);
-    t.deepEqual(rig.kernel.leftovers(), NOTHING);
-  }
+  let first = -1;
+  const { rig, vms } = runTampered(
+    (cpu) => ({
+      wrmsr: (index, value) => {
+        const pasid = decodeIa32Pasid(value);
+        if (index !== IA32_PASID || pasid === undefined) {
+          cpu.wrmsr(index, value);
+          return;
+        }
+        if (first < 0) first = pasid;
+        cpu.wrmsr(index, pasid === first ? value : encodeIa32Pasid(0xf_ffff));
+      },
+    }),
+    // No record can be written, so the program polls for the 12 s after which it counts as lost.
+    20_000_000,
+  );
+  const [hostile, other] = vms;
+  t.is(hostile!.result?.code, 1, 'the guest ends, and says that a program failed');
+  const outputs = hostile!.result!.outputs.map(
+    (output) => output !== null && isSame(output, INPUT),
+  );
+  t.deepEqual(outputs.sort(), [false, true]);
+  t.is(hostile!.result!.outputs.filter((output) => output === null).length, 1);
+  t.is(other!.result?.code, 0);
+  t.deepEqual(rig.kernel.leftovers(), NOTHING);
 });
 
 test("a process that names another process's addresses gets a fault and not one byte", (t) => {

@@ -71,6 +71,7 @@ test('a detach during a flush does not keep another attachment from being flushe
   world.unit.onDescriptor = (text) => {
     if (text.startsWith('p_dev_tlb_inv') && text.includes('pasid=1 ')) {
       domain.tags.unassign('DEVTLB', device, 2, 1);
+      domain.tags.unassign('IOTLB', device, 2, 1);
     }
     return 'ok';
   };

@@ -275,12 +275,13 @@ test('a request that came while a replace failed is answered INVALID, once', (t)
   t.is(device.attachPasid(9, hwpt), hwpt);
   const other = client.faultQueue();
   const next = id(client.nested(device.id, parent, FLAGS, { fault: other.id }));
-  const place = world.driver.domainOps.setDevPasid!;
-  world.driver.domainOps.setDevPasid = function* (...args) {
+  const { domainOps } = world.driver;
+  const driver = { ...domainOps };
+  domainOps.setDevPasid = function* (...args) {
     // One is in the queue when the replace fails, one still on its way there.
     yield* report(4);
     world.machine.scheduler.spawn('fault', report(5));
-    yield* place(...args);
+    yield* driver.setDevPasid!(...args);
   };
   world.kernel.failpoints.failAt('mock:after');
   t.is(device.attachPasid(9, next), 'ENOMEM');

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { PcieCap, PciCommand, PciHeader } from '../../../../devices/spec/pci.ts';
+import { PciCommand, PcieCap, PciHeader } from '../../../../devices/spec/pci.ts';
 import { Errno } from '../../../../host/kernel/errno.ts';
 import { Segfault } from '../../../../host/syscall.ts';
 import { errnoName } from '../../../../host/uapi/errno.ts';

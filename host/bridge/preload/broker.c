@@ -1,0 +1,385 @@
+/*
+ * The broker: what the engine (host/bridge) cannot do itself. It accepts connections and checks who
+ * is at the other end, sees descriptors and processes end, keeps copies of the programs' eventfds
+ * and writes them, makes descriptors readable, and starts the program of `vsva exec`.
+ *
+ * Usage: broker DIRECTORY SOCKET [LIBRARY PROGRAM ARGUMENT...]
+ *
+ * DIRECTORY (the user's alone) holds the FIFOs `requests` (programs and broker to engine),
+ * `commands` and `answers` (engine to broker and back). When the engine goes, so does the broker.
+ */
+#define _GNU_SOURCE
+#include "wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BATCH 64
+
+enum role { ROLE_FREE, ROLE_LISTEN, ROLE_COMMANDS, ROLE_CONTROL, ROLE_FILE, ROLE_PROCESS, ROLE_EVENTFD };
+
+/* What each of this process's descriptors is for. */
+struct entry {
+    enum role role;
+    uint32_t value; /* file, or pid */
+};
+
+static struct entry *entries;
+static int entry_limit;
+static int epoll_fd, listen_fd, requests_fd, commands_fd, answers_fd;
+static pid_t program;
+static struct vsva_event *events;
+static size_t event_count, event_room;
+static bool woken;
+
+static void fail(const char *what) {
+    fprintf(stderr, "vsva: broker: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static bool keep(int fd, enum role role, uint32_t value, uint32_t interest) {
+    struct epoll_event event = {.events = interest, .data.fd = fd};
+    if (fd >= entry_limit || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        close(fd);
+        return false;
+    }
+    entries[fd] = (struct entry){.role = role, .value = value};
+    return true;
+}
+
+static void let_go(int fd) {
+    entries[fd].role = ROLE_FREE;
+    close(fd);
+}
+
+static int find(enum role role, uint32_t value) {
+    for (int fd = 0; fd < entry_limit; fd++) {
+        if (entries[fd].role == role && entries[fd].value == value) return fd;
+    }
+    return -1;
+}
+
+static void tell(enum vsva_event_kind kind, uint32_t a, uint32_t b) {
+    if (event_count == event_room) {
+        const size_t room = event_room == 0 ? BATCH : 2 * event_room;
+        struct vsva_event *more = realloc(events, room * sizeof(*events));
+        if (more == NULL) fail("out of memory");
+        events = more;
+        event_room = room;
+    }
+    events[event_count++] = (struct vsva_event){.kind = kind, .a = a, .b = b};
+}
+
+/* The engine sleeps in its request pipe; a full pipe means that it does not sleep. */
+static void wake_engine(void) {
+    if (event_count == 0 || woken) return;
+    struct {
+        struct vsva_request request;
+        uint32_t tail;
+    } frame = {.request = {.magic = VSVA_MAGIC, .op = VSVA_OP_WAKE}};
+    frame.request.bytes = sizeof(frame.request) + sizeof(frame.tail);
+    frame.tail = VSVA_MAGIC ^ frame.request.bytes;
+    uint8_t bytes[sizeof(frame.request) + sizeof(frame.tail)];
+    memcpy(bytes, &frame.request, sizeof(frame.request));
+    memcpy(bytes + sizeof(frame.request), &frame.tail, sizeof(frame.tail));
+    woken = write(requests_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes);
+}
+
+/* The number of the file whose connection has this name at its far end; 0: not a file's name. */
+static uint32_t file_of(const struct sockaddr_un *name, socklen_t length) {
+    if (length != offsetof(struct sockaddr_un, sun_path) + 6 || name->sun_path[0] != 0) return 0;
+    char digits[6] = {0};
+    memcpy(digits, name->sun_path + 1, 5);
+    char *end;
+    const unsigned long number = strtoul(digits, &end, 16);
+    return *end == 0 ? (uint32_t)number + 1 : 0;
+}
+
+static void send_request_pipe(int fd, int pipe) {
+    char byte = 0;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } space = {0};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space.bytes,
+                             .msg_controllen = sizeof(space.bytes)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &pipe, sizeof(int));
+    sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static bool accept_one(int client_pipe) {
+    struct sockaddr_un name;
+    socklen_t length = sizeof(name);
+    const int fd = accept4(listen_fd, (struct sockaddr *)&name, &length, SOCK_CLOEXEC);
+    if (fd < 0) return false;
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != geteuid()) {
+        close(fd);
+        return true;
+    }
+    const uint32_t file = file_of(&name, length);
+    if (file == 0) {
+        if (keep(fd, ROLE_CONTROL, 0, 0)) send_request_pipe(fd, client_pipe);
+    } else if (find(ROLE_FILE, file) >= 0) {
+        close(fd);
+    } else if (keep(fd, ROLE_FILE, file, 0)) {
+        tell(VSVA_EVENT_OPENED, file, (uint32_t)peer.pid);
+    }
+    return true;
+}
+
+static void process_ended(int fd) {
+    const pid_t pid = (pid_t)entries[fd].value;
+    tell(VSVA_EVENT_DEAD, (uint32_t)pid, 0);
+    let_go(fd);
+    int status;
+    if (pid == program && waitpid(pid, &status, 0) == pid) {
+        tell(VSVA_EVENT_EXIT,
+             (uint32_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)), 0);
+    }
+}
+
+static int watch(pid_t pid) {
+    if (find(ROLE_PROCESS, (uint32_t)pid) >= 0) return 0;
+    char path[32];
+    struct stat owner;
+    snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+    if (stat(path, &owner) < 0) return -ESRCH;
+    if (owner.st_uid != geteuid()) return -EPERM;
+    const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) return -errno;
+    return keep(fd, ROLE_PROCESS, (uint32_t)pid, EPOLLIN) ? 0 : -EMFILE;
+}
+
+/* What a descriptor of a program is. An eventfd's copy is kept and becomes its handle. */
+static struct vsva_answer resolve(pid_t pid, int number) {
+    const int process = find(ROLE_PROCESS, (uint32_t)pid);
+    if (process < 0) return (struct vsva_answer){.result = -ESRCH};
+    const int fd = (int)syscall(SYS_pidfd_getfd, process, number, 0);
+    if (fd < 0) return (struct vsva_answer){.result = -errno};
+    struct sockaddr_un name;
+    socklen_t length = sizeof(name);
+    if (getsockname(fd, (struct sockaddr *)&name, &length) == 0) {
+        const uint32_t file = name.sun_family == AF_UNIX ? file_of(&name, length) : 0;
+        close(fd);
+        return (struct vsva_answer){.kind = file == 0 ? VSVA_KIND_OTHER : VSVA_KIND_FILE,
+                                    .value = file};
+    }
+    char path[32], target[64] = {0};
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (readlink(path, target, sizeof(target) - 1) > 0 && fd < entry_limit &&
+        strncmp(target, "anon_inode:[eventfd", 19) == 0) {
+        entries[fd] = (struct entry){.role = ROLE_EVENTFD};
+        return (struct vsva_answer){.kind = VSVA_KIND_EVENTFD, .value = (uint32_t)fd};
+    }
+    close(fd);
+    return (struct vsva_answer){.kind = VSVA_KIND_OTHER};
+}
+
+static int signal_eventfd(uint32_t handle, uint32_t by) {
+    if (handle >= (uint32_t)entry_limit || entries[handle].role != ROLE_EVENTFD) return -EBADF;
+    const uint64_t value = by;
+    /* A counter that is full stays full: the write must not wait for a program. */
+    struct epoll_event event = {.events = EPOLLOUT};
+    const int probe = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event ready;
+    if (probe >= 0 && epoll_ctl(probe, EPOLL_CTL_ADD, (int)handle, &event) == 0 &&
+        epoll_wait(probe, &ready, 1, 0) == 1) {
+        if (write((int)handle, &value, sizeof(value)) < 0) { /* the reader's loss */ }
+    }
+    if (probe >= 0) close(probe);
+    return 0;
+}
+
+static void handle_events(int timeout, int client_pipe);
+
+static void answer_command(int client_pipe) {
+    struct vsva_command command;
+    if (read(commands_fd, &command, sizeof(command)) != (ssize_t)sizeof(command)) exit(0);
+    struct vsva_answer answer = {0};
+    size_t count = 0;
+    int fd;
+    switch (command.op) {
+    case VSVA_COMMAND_DRAIN:
+        handle_events(0, client_pipe);
+        count = event_count < VSVA_EVENTS_MAX ? event_count : VSVA_EVENTS_MAX;
+        answer.result = (int32_t)count;
+        answer.more = event_count > count;
+        woken = false;
+        break;
+    case VSVA_COMMAND_WATCH:
+        answer.result = watch((pid_t)command.a);
+        break;
+    case VSVA_COMMAND_RESOLVE:
+        answer = resolve((pid_t)command.a, (int)command.b);
+        break;
+    case VSVA_COMMAND_SIGNAL:
+        answer.result = signal_eventfd(command.a, command.b);
+        break;
+    case VSVA_COMMAND_DROP:
+        if (command.a < (uint32_t)entry_limit && entries[command.a].role == ROLE_EVENTFD) {
+            let_go((int)command.a);
+        }
+        break;
+    case VSVA_COMMAND_READABLE:
+        fd = find(ROLE_FILE, command.a);
+        if (fd >= 0 && send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) answer.result = -errno;
+        break;
+    default:
+        answer.result = -EINVAL;
+    }
+    uint8_t bytes[sizeof(answer) + VSVA_EVENTS_MAX * sizeof(*events)];
+    memcpy(bytes, &answer, sizeof(answer));
+    if (count > 0) memcpy(bytes + sizeof(answer), events, count * sizeof(*events));
+    const size_t length = sizeof(answer) + count * sizeof(*events);
+    if (write(answers_fd, bytes, length) != (ssize_t)length) exit(0);
+    event_count -= count;
+    if (event_count > 0) memmove(events, events + count, event_count * sizeof(*events));
+}
+
+/* Ends are seen before beginnings: a number may be used again. */
+static void handle_events(int timeout, int client_pipe) {
+    struct epoll_event ready[BATCH];
+    bool command = false;
+    for (;;) {
+        const int count = epoll_wait(epoll_fd, ready, BATCH, timeout);
+        if (count < 0 && errno != EINTR) fail("epoll");
+        int handled = 0;
+        bool connecting = false;
+        for (int i = 0; i < count; i++) {
+            const int fd = ready[i].data.fd;
+            switch (entries[fd].role) {
+            case ROLE_FILE:
+                tell(VSVA_EVENT_CLOSED, entries[fd].value, 0);
+                let_go(fd);
+                handled++;
+                break;
+            case ROLE_CONTROL:
+                let_go(fd);
+                handled++;
+                break;
+            case ROLE_PROCESS:
+                process_ended(fd);
+                handled++;
+                break;
+            case ROLE_LISTEN:
+                connecting = true;
+                break;
+            case ROLE_COMMANDS:
+                if ((ready[i].events & EPOLLIN) == 0) exit(0);
+                command = true;
+                break;
+            default:
+                break;
+            }
+        }
+        if (connecting) {
+            while (accept_one(client_pipe)) handled++;
+        }
+        if (timeout != 0) break;
+        if (handled == 0) return; /* only the command under way is left */
+    }
+    if (command) answer_command(client_pipe);
+    wake_engine();
+}
+
+static int open_fifo(const char *directory, const char *name, int flags) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    const int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0) fail(path);
+    return fd;
+}
+
+static void listen_at(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    umask(077);
+    if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(listen_fd, 1024) < 0 || !keep(listen_fd, ROLE_LISTEN, 0, EPOLLIN)) {
+        const struct vsva_answer answer = {.result = -errno};
+        if (write(answers_fd, &answer, sizeof(answer)) < 0) { /* nobody to tell */ }
+        exit(1);
+    }
+}
+
+static char *socket_path;
+static pid_t broker;
+
+static void clean_up(void) {
+    if (getpid() != broker) return;
+    unlink(socket_path);
+    if (program > 0) kill(program, SIGHUP);
+}
+
+static void start_program(const char *library, char **arguments, mode_t mask) {
+    program = fork();
+    if (program < 0) fail("fork");
+    if (program == 0) {
+        const char *others = getenv("LD_PRELOAD");
+        char list[PATH_MAX * 2];
+        const bool more = others != NULL && others[0] != 0;
+        snprintf(list, sizeof(list), "%s%s%s", library, more ? ":" : "", more ? others : "");
+        setenv("LD_PRELOAD", list, 1);
+        setenv("VSVA_SOCKET", socket_path, 1);
+        umask(mask);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGQUIT, SIG_DFL);
+        signal(SIGPIPE, SIG_DFL);
+        execvp(arguments[0], arguments);
+        fprintf(stderr, "vsva: cannot run %s: %s\n", arguments[0], strerror(errno));
+        _exit(errno == ENOENT ? 127 : 126);
+    }
+    watch(program);
+}
+
+int main(int count, char **arguments) {
+    struct sockaddr_un room;
+    if (count < 3 || count == 4 || strlen(arguments[2]) >= sizeof(room.sun_path)) return 2;
+    const mode_t mask = umask(0);
+    umask(mask);
+    /* The terminal's signals are for the program. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    entry_limit = (int)sysconf(_SC_OPEN_MAX);
+    if (entry_limit < 0 || entry_limit > 65536) entry_limit = 65536;
+    entries = calloc((size_t)entry_limit, sizeof(*entries));
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (entries == NULL || epoll_fd < 0) fail("start");
+    socket_path = arguments[2];
+    commands_fd = open_fifo(arguments[1], "commands", O_RDONLY);
+    answers_fd = open_fifo(arguments[1], "answers", O_WRONLY);
+    requests_fd = open_fifo(arguments[1], "requests", O_WRONLY | O_NONBLOCK);
+    /* Programs may hold it after the engine has gone: they must not be killed by SIGPIPE then. */
+    const int client_pipe = open_fifo(arguments[1], "requests", O_RDWR);
+    listen_at(socket_path);
+    broker = getpid();
+    atexit(clean_up);
+    if (!keep(commands_fd, ROLE_COMMANDS, 0, EPOLLIN)) fail("commands");
+    if (count > 4) start_program(arguments[3], arguments + 4, mask);
+    const struct vsva_answer ready = {0};
+    if (write(answers_fd, &ready, sizeof(ready)) < 0) return 1;
+    for (;;) handle_events(event_count > 0 && !woken ? 10 : -1, client_pipe);
+}
