@@ -34,7 +34,12 @@ const zones = [
     files: kernel,
     may: [machine, uapi, syscall, spec, '^devices/[^/]+[.]ts$', traceCore],
   },
-  { name: 'host-bridge', files: '^host/bridge/', may: [kernel], node: true },
+  {
+    name: 'host-bridge',
+    files: '^host/bridge/',
+    may: [kernel, machine, uapi, syscall, traceCore],
+    node: true,
+  },
   {
     name: 'vmm',
     files: '^vmm/(?!scenario/|cli/)',

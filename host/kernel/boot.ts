@@ -6,6 +6,7 @@ import type { Task } from '../syscall.ts';
 import { intelIommuInit } from './intel/init.ts';
 import { iommufdInit } from './iommufd/main.ts';
 import { Kernel, type KernelOptions } from './kernel.ts';
+import { selftestCommands } from './mock/selftest.ts';
 import { enumeratePci } from './pci.ts';
 import { vfioPciInit } from './vfio/vfio-pci.ts';
 
@@ -20,7 +21,7 @@ export function* bootKernel(machine: Machine, options: KernelOptions = {}): Task
     kernel.pciDevices.push(...enumeratePci(machine.root, window));
   }
   yield* intelIommuInit(kernel);
-  iommufdInit(kernel);
+  iommufdInit(kernel, kernel.options.selftest ? selftestCommands(kernel) : new Map());
   yield* vfioPciInit(kernel);
   const dmar = kernel.acpi.table('DMAR');
   kernel.trace.emit(events.boot, {

@@ -4,7 +4,7 @@ import type { Machine } from '../machine/machine.ts';
 import { Acpi } from './acpi.ts';
 import { Errno } from './errno.ts';
 import { FailPoints } from './failpoint.ts';
-import type { FileOps } from './file.ts';
+import type { Caller, FileOps } from './file.ts';
 import { PageAllocator } from './page-alloc.ts';
 import type { PciDev } from './pci.ts';
 import { Process, type ProcessHost } from './process.ts';
@@ -31,10 +31,10 @@ export interface Leftovers {
   readonly fds: number;
 }
 
-type Counted = 'objects' | 'pasidEntries';
+type Counted = 'objects' | 'pins' | 'pasidEntries';
 
 /** Opens a device node for a process. May throw Errno. */
-export type OpenDevice = (process: Process, flags: number) => FileOps;
+export type OpenDevice = (caller: Caller, flags: number) => FileOps;
 
 /** The machine as the kernel sees it: the unit only through registers and memory. */
 export type KernelMachine = Omit<Machine, 'unit'>;
@@ -74,10 +74,10 @@ export class Kernel implements ProcessHost {
     return [...this.#devices.keys()];
   }
 
-  openDevice(path: string, process: Process, flags: number): FileOps {
+  openDevice(path: string, caller: Caller, flags: number): FileOps {
     const open = this.#devices.get(path);
     if (open === undefined) throw new Errno('ENOENT', `there is no ${path}`);
-    return open(process, flags);
+    return open(caller, flags);
   }
 
   createProcess(name: string): Process {
@@ -105,7 +105,7 @@ export class Kernel implements ProcessHost {
       this.#leftovers.reduce((n, each) => (each.name === name ? n + each.count() : n), 0);
     return {
       objects: sum('objects'),
-      pins: this.pages.pinned,
+      pins: this.pages.pinned + sum('pins'),
       pasidEntries: sum('pasidEntries'),
       fds: this.openFds(),
     };

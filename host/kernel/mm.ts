@@ -28,6 +28,11 @@ export interface Mm {
   pin(address: bigint, pages: number, writable: boolean): Float64Array<ArrayBuffer>;
   /** Gives up one pin of each frame; works after the process has ended. */
   unpin(pfns: Iterable<number>): void;
+  /**
+   * How often the page at `address` is pinned, by whomever; null for part of a huge page, whose
+   * count says nothing of the part. Without it the frames are the page allocator's. Errno EFAULT.
+   */
+  pinsAt?(address: bigint): number | null;
   /** mm->pinned_vm, pages; kept by whoever accounts pins. */
   pinnedVm: number;
   /** mm->locked_vm, pages. */

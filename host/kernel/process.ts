@@ -9,8 +9,8 @@ import { EventFd } from './eventfd.ts';
 import { FdTable } from './fd-table.ts';
 import type { Caller, FileOps } from './file.ts';
 import { controlFile, mapMemory, readFile, unmapMemory, writeFile } from './file-calls.ts';
-import { SimulatedMm } from './mm.ts';
 import { MemFile } from './memfd.ts';
+import { SimulatedMm } from './mm.ts';
 import type { PageAllocator } from './page-alloc.ts';
 import { pollFiles } from './poll.ts';
 
@@ -30,7 +30,7 @@ export interface ProcessHost {
   /** Numbers of processes and threads. */
   nextPid(): number;
   /** Opens a device node. Errno ENOENT, and what the device says. */
-  openDevice(path: string, process: Process, flags: number): FileOps;
+  openDevice(path: string, caller: Caller, flags: number): FileOps;
 }
 
 /**

@@ -32,6 +32,13 @@ export class Undo {
     if (failure !== null) throw failure.error;
   }
 
+  /** Hands the steps over to a new owner, as DisposableStack.move does. */
+  move(): Undo {
+    const moved = new Undo();
+    moved.#steps.push(...this.#steps.splice(0));
+    return moved;
+  }
+
   /** Forgets the steps: what was acquired stays. */
   commit(): void {
     this.#steps.length = 0;

@@ -6,11 +6,26 @@ export const MAX_RAM_BYTES = 2 ** 33;
 
 const PAGE_BYTES = 4096;
 
-/** Host RAM: one buffer from physical address 0, with the chipset's holes left out of it. */
+/**
+ * Memory beyond RAM: pages of real processes, pinned under frame numbers of their own. Addresses
+ * are physical. False: the memory is not there (any more), nothing was moved.
+ */
+export interface ForeignMemory {
+  contains(address: number, length: number): boolean;
+  read(address: number, into: Uint8Array): boolean;
+  write(address: number, from: Uint8Array): boolean;
+}
+
+/**
+ * Host RAM: one buffer from physical address 0, with the chipset's holes left out of it. Above it
+ * there may be foreign memory, which only the methods reach; what is no longer there reads as zeros.
+ */
 export class Ram implements PhysicalMemory {
   readonly words: Int32Array<ArrayBuffer>;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #quads: BigUint64Array<ArrayBuffer>;
+  /** Null without real processes. */
+  foreign: ForeignMemory | null = null;
 
   /** @param bytes a multiple of 4096, up to 8 GiB, holes included; else RangeError */
   constructor(bytes: number) {
@@ -43,7 +58,9 @@ export class Ram implements PhysicalMemory {
 
   contains(address: number, length: number): boolean {
     const end = address + length;
-    if (!(address >= 0 && length >= 0 && end <= this.bytes.length)) return false;
+    if (!(address >= 0 && length >= 0 && end <= this.bytes.length)) {
+      return address >= this.bytes.length && this.foreign?.contains(address, length) === true;
+    }
     for (const hole of HOLES) {
       if (address < hole.end && end > hole.start) return false;
     }
@@ -51,26 +68,46 @@ export class Ram implements PhysicalMemory {
   }
 
   read32(address: number): number {
+    if (address >= this.bytes.length) return this.#distant(address, 4).getInt32(0, true);
     return this.words[address / 4]!;
   }
 
   write32(address: number, value: number): void {
-    this.words[address / 4] = value;
+    if (address < this.bytes.length) this.words[address / 4] = value;
+    else this.foreign?.write(address, new Uint8Array(Int32Array.of(value).buffer));
   }
 
   read64(address: number): bigint {
+    if (address >= this.bytes.length) return this.#distant(address, 8).getBigUint64(0, true);
     return this.#quads[address / 8]!;
   }
 
   write64(address: number, value: bigint): void {
-    this.#quads[address / 8] = value;
+    if (address < this.bytes.length) this.#quads[address / 8] = value;
+    else this.foreign?.write(address, new Uint8Array(BigUint64Array.of(value).buffer));
   }
 
-  read(address: number, into: Uint8Array): void {
-    into.set(this.bytes.subarray(address, address + into.length));
+  /** False: foreign memory that is gone; `into` is zeros then. */
+  read(address: number, into: Uint8Array): boolean {
+    if (address < this.bytes.length) {
+      into.set(this.bytes.subarray(address, address + into.length));
+      return true;
+    }
+    const done = this.foreign?.read(address, into) === true;
+    if (!done) into.fill(0);
+    return done;
   }
 
-  write(address: number, from: Uint8Array): void {
+  /** False: foreign memory that is gone. */
+  write(address: number, from: Uint8Array): boolean {
+    if (address >= this.bytes.length) return this.foreign?.write(address, from) === true;
     this.bytes.set(from, address);
+    return true;
+  }
+
+  #distant(address: number, length: number): DataView {
+    const bytes = new Uint8Array(length);
+    this.read(address, bytes);
+    return new DataView(bytes.buffer);
   }
 }

@@ -213,10 +213,11 @@ function readRam(ram: Ram, pa: number, size: number): bigint {
       return ram.read64(pa);
     case 4:
       return BigInt(ram.read32(pa) >>> 0);
-    case 2:
-      return BigInt(ram.bytes[pa]! | (ram.bytes[pa + 1]! << 8));
-    default:
-      return BigInt(ram.bytes[pa]!);
+    default: {
+      const bytes = new Uint8Array(size);
+      ram.read(pa, bytes);
+      return BigInt(size === 2 ? bytes[0]! | (bytes[1]! << 8) : bytes[0]!);
+    }
   }
 }
 
@@ -228,11 +229,7 @@ function writeRam(ram: Ram, pa: number, size: number, value: bigint): void {
     case 4:
       ram.write32(pa, Number(value & DWORD_ONES));
       return;
-    case 2:
-      ram.bytes[pa] = Number(value & 0xffn);
-      ram.bytes[pa + 1] = Number((value >> 8n) & 0xffn);
-      return;
     default:
-      ram.bytes[pa] = Number(value & 0xffn);
+      ram.write(pa, Uint8Array.of(Number(value & 0xffn), Number(value >> 8n)).subarray(0, size));
   }
 }

@@ -92,6 +92,9 @@ export class Upstream implements Fabric {
   ): CompletionStatus {
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, false);
     if (status !== CPL.SUCCESS) return status;
+    if (this.#address >= this.#ram.size) {
+      return completion(this.#ram.read(this.#address, into.subarray(at, at + length)));
+    }
     copyBytes(into, at, this.#ram.bytes, this.#address, length);
     return CPL.SUCCESS;
   }
@@ -112,6 +115,9 @@ export class Upstream implements Fabric {
     }
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, true);
     if (status !== CPL.SUCCESS) return status;
+    if (this.#address >= this.#ram.size) {
+      return completion(this.#ram.write(this.#address, from.subarray(at, at + length)));
+    }
     copyBytes(this.#ram.bytes, this.#address, from, at, length);
     return CPL.SUCCESS;
   }
@@ -138,7 +144,12 @@ export class Upstream implements Fabric {
     const source = this.#address;
     status = this.#locate(rid, NO_PASID, false, AT.TRANSLATED, dstPfn, dstOffset, length, true);
     if (status !== CPL.SUCCESS) return status;
-    this.#ram.bytes.copyWithin(this.#address, source, source + length);
+    const ram = this.#ram;
+    if (source >= ram.size || this.#address >= ram.size) {
+      const held = new Uint8Array(length);
+      return completion(ram.read(source, held) && ram.write(this.#address, held));
+    }
+    ram.bytes.copyWithin(this.#address, source, source + length);
     return CPL.SUCCESS;
   }
 
@@ -212,6 +223,11 @@ export class Upstream implements Fabric {
     this.msi(rid, address, data);
     return CPL.SUCCESS;
   }
+}
+
+/** Memory of a process that has gone does not answer. */
+function completion(done: boolean): CompletionStatus {
+  return done ? CPL.SUCCESS : CPL.UNSUPPORTED_REQUEST;
 }
 
 function isInterruptPage(page: number): boolean {

@@ -91,7 +91,7 @@ type Head = typeof HEAD;
 function variant<const F extends Fields>(member: string, fields: F): Struct<Head & F> {
   const cNames = Object.fromEntries(Object.keys(fields).map((name) => [name, `${member}.${name}`]));
   const options: StructOptions<Fields> = { cNames };
-  return struct<Head & F>('iommu_test_cmd', { ...HEAD, ...fields }, options as object);
+  return struct<Head & F>('iommu_test_cmd', { ...HEAD, ...fields }, options);
 }
 
 export const iommu_test_add_reserved = variant('add_reserved', { start: 'u64', length: 'u64' });

@@ -144,6 +144,13 @@ export const host = {
     'a page request group is put on the fault queue and its readers are woken',
     'drivers/iommu/iommufd/eventq.c: iommufd_fault_iopf_handler',
   ),
+  vevent: event(
+    'host',
+    'iommufd:vevent',
+    { queue: 'int', sequence: 'int', lost: 'int' },
+    'an event of a virtual IOMMU is queued for the user, or counted as lost',
+    'drivers/iommu/iommufd/driver.c: iommufd_viommu_report_event',
+  ),
   faultResponse: event(
     'host',
     'iommufd:fault_response',

@@ -10,44 +10,28 @@
  * engine reads and writes the process's memory itself. Without VSVA_SOCKET nothing happens here.
  */
 #define _GNU_SOURCE
-#include "wire.h"
+#include "client.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
-#define IOCTL_TYPE(request) (((request) >> 8) & 0xffu)
-#define VFIO_TYPE 0x3bu
 #define MARKS 4096
 #define INTERNAL_FD 900
 #define PAGE 4096u
-
-/* The next definition of a function that this library wraps. */
-#define NEXT(name)                                                                                 \
-    ({                                                                                             \
-        static __typeof__(&name) next;                                                             \
-        if (next == NULL) *(void **)&next = dlsym(RTLD_NEXT, #name);                               \
-        next;                                                                                      \
-    })
 
 /* One thread's way to get answers. */
 struct channel {
@@ -68,17 +52,20 @@ static atomic_uchar marks[MARKS];
 static pthread_key_t channel_key;
 static _Thread_local struct channel channel __attribute__((tls_model("initial-exec")));
 
-static void mark(int fd) {
+bool vsva_enabled(void) {
+    return enabled;
+}
+
+void vsva_mark(int fd) {
     if (fd >= 0 && fd < MARKS) atomic_store(&marks[fd], 1);
     atomic_store(&used, true);
 }
 
-static void unmark(int fd) {
+void vsva_unmark(int fd) {
     if (fd >= 0 && fd < MARKS) atomic_store(&marks[fd], 0);
 }
 
-/* The number of the device file behind `fd`; 0 if it is none of ours. Keeps errno. */
-static uint32_t vsva_file_of(int fd) {
+uint32_t vsva_file_of(int fd) {
     const int saved = errno;
     struct sockaddr_un name;
     socklen_t length = sizeof(name);
@@ -99,7 +86,7 @@ static uint32_t vsva_file_of(int fd) {
     return file;
 }
 
-static uint32_t marked_file(int fd) {
+uint32_t vsva_marked_file(int fd) {
     if (!atomic_load_explicit(&used, memory_order_relaxed) || fd < 0) return 0;
     if (fd < MARKS && atomic_load_explicit(&marks[fd], memory_order_relaxed) == 0) return 0;
     return vsva_file_of(fd);
@@ -300,18 +287,17 @@ static int64_t simple_call(enum vsva_op op, uint32_t file, int fd, const uint64_
     return call(&request, NULL, 0, &answer);
 }
 
-/* The engine accounts for what has just been closed before the caller goes on. */
-static void settle(void) {
-    if (atomic_load(&request_pipe) < 0) return;
+void vsva_settle(void) {
+    if (!atomic_load(&used)) return;
     simple_call(VSVA_OP_SETTLE, 0, -1, (const uint64_t[4]){0});
 }
 
-static bool is_device(const char *path) {
+bool vsva_is_device(const char *path) {
     return enabled && path != NULL && path[0] == '/' && path[1] == 'd' &&
            (strcmp(path, "/dev/iommu") == 0 || strncmp(path, "/dev/vfio/", 10) == 0);
 }
 
-static int open_device(const char *path, int flags) {
+int vsva_open(const char *path, int flags) {
     const int fd = connect_server(true);
     if (fd < 0) return -1;
     struct vsva_request request = make_request(VSVA_OP_OPEN, 0);
@@ -327,7 +313,7 @@ static int open_device(const char *path, int flags) {
     }
     if ((flags & O_CLOEXEC) == 0) syscall(SYS_fcntl, fd, F_SETFD, 0);
     if ((flags & O_NONBLOCK) != 0) syscall(SYS_fcntl, fd, F_SETFL, O_NONBLOCK);
-    mark(fd);
+    vsva_mark(fd);
     return fd;
 }
 
@@ -338,7 +324,7 @@ static bool on_stack(const void *argument, size_t bytes) {
            there + bytes <= channel.stack_high;
 }
 
-static int control_device(uint32_t file, int fd, unsigned long command, void *argument) {
+int vsva_ioctl(uint32_t file, int fd, unsigned long command, void *argument) {
     struct answer answer;
     int spare = -1;
     int64_t result;
@@ -367,13 +353,13 @@ static int control_device(uint32_t file, int fd, unsigned long command, void *ar
             syscall(SYS_close, spare);
         } else {
             if ((answer.head.flags & VSVA_REPLY_INHERIT) != 0) fcntl(spare, F_SETFD, 0);
-            mark(spare);
+            vsva_mark(spare);
         }
     }
     return (int)finish(result);
 }
 
-static ssize_t transfer(enum vsva_op op, uint32_t file, int fd, const void *buffer, size_t count,
+ssize_t vsva_transfer(enum vsva_op op, uint32_t file, int fd, const void *buffer, size_t count,
                         off_t position) {
     /* The bytes that made the descriptor readable; the engine sends another if it still is. */
     char ready[16];
@@ -386,8 +372,7 @@ static ssize_t transfer(enum vsva_op op, uint32_t file, int fd, const void *buff
     return finish(simple_call(op, file, fd, args));
 }
 
-/* What fstat shows of a device file; false: leave it as it is. */
-static int fill_stat(uint32_t file, const char *path, struct stat *into) {
+int vsva_stat(uint32_t file, const char *path, struct stat *into) {
     struct vsva_request request = make_request(VSVA_OP_STAT, 0);
     struct answer answer;
     struct vsva_stat device;
@@ -408,8 +393,7 @@ static int fill_stat(uint32_t file, const char *path, struct stat *into) {
     return 0;
 }
 
-/* The library's own descriptors in the range are about to go: do without them. */
-static void forget(unsigned first, unsigned last) {
+void vsva_forget(unsigned first, unsigned last) {
     const unsigned pipe = (unsigned)atomic_load(&request_pipe);
     const bool lost = atomic_load(&request_pipe) >= 0 && pipe >= first && pipe <= last;
     if (lost) atomic_store(&request_pipe, -1);
@@ -420,7 +404,14 @@ static void forget(unsigned first, unsigned last) {
     }
 }
 
-static bool is_internal(int fd) {
+/* A device's memory cannot be this process's memory: always -1, and the engine says why. */
+int vsva_mmap(uint32_t file, int fd, size_t length, int prot, int flags, off_t offset) {
+    const uint64_t args[4] = {length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset};
+    const int64_t result = simple_call(VSVA_OP_MMAP, file, fd, args);
+    return (int)finish(result < 0 ? result : -ENODEV);
+}
+
+bool vsva_is_internal(int fd) {
     return fd >= 0 && (fd == atomic_load(&request_pipe) || fd == channel.fd - 1);
 }
 
@@ -449,229 +440,6 @@ __attribute__((constructor)) static void start(void) {
     enabled = true;
     /* What an earlier image of this process left open. */
     for (int fd = 0; fd < 256; fd++) {
-        if (vsva_file_of(fd) != 0) mark(fd);
+        if (vsva_file_of(fd) != 0) vsva_mark(fd);
     }
-}
-
-#define OPEN_BODY(name, ...)                                                                       \
-    mode_t mode = 0;                                                                               \
-    if ((flags & (O_CREAT | __O_TMPFILE)) != 0) {                                                  \
-        va_list rest;                                                                              \
-        va_start(rest, flags);                                                                     \
-        mode = va_arg(rest, mode_t);                                                               \
-        va_end(rest);                                                                              \
-    }                                                                                              \
-    return is_device(path) ? open_device(path, flags) : NEXT(name)(__VA_ARGS__, flags, mode);
-
-EXPORT int open(const char *path, int flags, ...) { OPEN_BODY(open, path) }
-EXPORT int open64(const char *path, int flags, ...) { OPEN_BODY(open64, path) }
-EXPORT int openat(int at, const char *path, int flags, ...) { OPEN_BODY(openat, at, path) }
-EXPORT int openat64(int at, const char *path, int flags, ...) { OPEN_BODY(openat64, at, path) }
-
-/* The same calls, as fortified programs make them. */
-EXPORT int __open_2(const char *path, int flags) { return open(path, flags); }
-EXPORT int __open64_2(const char *path, int flags) { return open64(path, flags); }
-EXPORT int __openat_2(int at, const char *path, int flags) { return openat(at, path, flags); }
-EXPORT int __openat64_2(int at, const char *path, int flags) { return openat64(at, path, flags); }
-
-EXPORT int ioctl(int fd, unsigned long command, ...) {
-    va_list rest;
-    va_start(rest, command);
-    void *argument = va_arg(rest, void *);
-    va_end(rest);
-    if (enabled && fd >= 0 && (IOCTL_TYPE(command) == VFIO_TYPE || marked_file(fd) != 0)) {
-        const uint32_t file = vsva_file_of(fd);
-        if (file != 0) {
-            mark(fd);
-            return control_device(file, fd, command, argument);
-        }
-    }
-    return NEXT(ioctl)(fd, command, argument);
-}
-
-EXPORT ssize_t read(int fd, void *buffer, size_t count) {
-    const uint32_t file = marked_file(fd);
-    return file == 0 ? NEXT(read)(fd, buffer, count)
-                     : transfer(VSVA_OP_READ, file, fd, buffer, count, 0);
-}
-
-EXPORT ssize_t __read_chk(int fd, void *buffer, size_t count, size_t room) {
-    if (count > room) abort();
-    return read(fd, buffer, count);
-}
-
-EXPORT ssize_t write(int fd, const void *buffer, size_t count) {
-    const uint32_t file = marked_file(fd);
-    return file == 0 ? NEXT(write)(fd, buffer, count)
-                     : transfer(VSVA_OP_WRITE, file, fd, buffer, count, 0);
-}
-
-EXPORT ssize_t pread(int fd, void *buffer, size_t count, off_t position) {
-    const uint32_t file = marked_file(fd);
-    return file == 0 ? NEXT(pread)(fd, buffer, count, position)
-                     : transfer(VSVA_OP_PREAD, file, fd, buffer, count, position);
-}
-
-EXPORT ssize_t pread64(int fd, void *buffer, size_t count, off64_t position) {
-    return pread(fd, buffer, count, position);
-}
-
-EXPORT ssize_t pwrite(int fd, const void *buffer, size_t count, off_t position) {
-    const uint32_t file = marked_file(fd);
-    return file == 0 ? NEXT(pwrite)(fd, buffer, count, position)
-                     : transfer(VSVA_OP_PWRITE, file, fd, buffer, count, position);
-}
-
-EXPORT ssize_t pwrite64(int fd, const void *buffer, size_t count, off64_t position) {
-    return pwrite(fd, buffer, count, position);
-}
-
-EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset) {
-    const uint32_t file = (flags & MAP_ANONYMOUS) != 0 ? 0 : marked_file(fd);
-    if (file == 0) return NEXT(mmap)(address, length, prot, flags, fd, offset);
-    const uint64_t args[4] = {length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset};
-    /* A device's memory cannot be this process's memory: the engine says why not. */
-    finish(simple_call(VSVA_OP_MMAP, file, fd, args));
-    return MAP_FAILED;
-}
-
-EXPORT void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset) {
-    return mmap(address, length, prot, flags, fd, offset);
-}
-
-EXPORT int close(int fd) {
-    if (is_internal(fd)) {
-        errno = EBADF;
-        return -1;
-    }
-    const bool ours = marked_file(fd) != 0;
-    if (ours) unmark(fd);
-    const int result = NEXT(close)(fd);
-    if (ours) settle();
-    return result;
-}
-
-/* `fd` is a copy of `old`, and took the place of another file if `replaced`. */
-static int copied(int old, int fd, bool replaced) {
-    if (fd < 0 || fd == old) return fd;
-    unmark(fd);
-    if (marked_file(old) != 0) mark(fd);
-    if (replaced) settle();
-    return fd;
-}
-
-EXPORT int dup(int old) {
-    return copied(old, NEXT(dup)(old), false);
-}
-
-EXPORT int dup2(int old, int fd) {
-    if (is_internal(fd) && old != fd) forget((unsigned)fd, (unsigned)fd);
-    const bool replaced = old != fd && marked_file(fd) != 0;
-    return copied(old, NEXT(dup2)(old, fd), replaced);
-}
-
-EXPORT int dup3(int old, int fd, int flags) {
-    if (is_internal(fd) && old != fd) forget((unsigned)fd, (unsigned)fd);
-    const bool replaced = old != fd && marked_file(fd) != 0;
-    return copied(old, NEXT(dup3)(old, fd, flags), replaced);
-}
-
-#define FCNTL_BODY(name)                                                                           \
-    va_list rest;                                                                                  \
-    va_start(rest, command);                                                                       \
-    void *argument = va_arg(rest, void *);                                                         \
-    va_end(rest);                                                                                  \
-    const int result = NEXT(name)(fd, command, argument);                                          \
-    return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, result, false) : result;
-
-EXPORT int fcntl(int fd, int command, ...) { FCNTL_BODY(fcntl) }
-EXPORT int fcntl64(int fd, int command, ...) { FCNTL_BODY(fcntl64) }
-
-EXPORT int close_range(unsigned first, unsigned last, int flags) {
-    if (atomic_load(&used) && (flags & CLOSE_RANGE_CLOEXEC) == 0) forget(first, last);
-    return NEXT(close_range)(first, last, flags);
-}
-
-EXPORT void closefrom(int first) {
-    if (atomic_load(&used) && first >= 0) forget((unsigned)first, ~0u);
-    NEXT(closefrom)(first);
-}
-
-/* A child that has been waited for has closed its files. */
-static pid_t waited(pid_t child) {
-    if (child > 0) settle();
-    return child;
-}
-
-EXPORT pid_t wait(int *status) { return waited(NEXT(wait)(status)); }
-
-EXPORT pid_t waitpid(pid_t pid, int *status, int options) {
-    return waited(NEXT(waitpid)(pid, status, options));
-}
-
-EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage) {
-    return waited(NEXT(wait4)(pid, status, options, usage));
-}
-
-EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options) {
-    const int result = NEXT(waitid)(type, id, info, options);
-    waited(result == 0 ? 1 : 0);
-    return result;
-}
-
-EXPORT int fstat(int fd, struct stat *into) {
-    const int result = NEXT(fstat)(fd, into);
-    const uint32_t file = result == 0 ? marked_file(fd) : 0;
-    return file == 0 ? result : fill_stat(file, NULL, into);
-}
-
-EXPORT int fstat64(int fd, struct stat64 *into) {
-    return fstat(fd, (struct stat *)into);
-}
-
-#define STAT_BODY(name, type, ...)                                                                 \
-    if (!is_device(path)) return NEXT(name)(__VA_ARGS__);                                          \
-    memset(into, 0, sizeof(*into));                                                                \
-    return fill_stat(0, path, (type *)into);
-
-EXPORT int stat(const char *path, struct stat *into) { STAT_BODY(stat, struct stat, path, into) }
-EXPORT int stat64(const char *path, struct stat64 *into) {
-    STAT_BODY(stat64, struct stat, path, into)
-}
-EXPORT int lstat(const char *path, struct stat *into) { STAT_BODY(lstat, struct stat, path, into) }
-EXPORT int lstat64(const char *path, struct stat64 *into) {
-    STAT_BODY(lstat64, struct stat, path, into)
-}
-
-EXPORT int fstatat(int at, const char *path, struct stat *into, int flags) {
-    if (path[0] == 0 && (flags & AT_EMPTY_PATH) != 0 && marked_file(at) != 0) {
-        return fstat(at, into);
-    }
-    STAT_BODY(fstatat, struct stat, at, path, into, flags)
-}
-
-EXPORT int fstatat64(int at, const char *path, struct stat64 *into, int flags) {
-    return fstatat(at, path, (struct stat *)into, flags);
-}
-
-EXPORT int statx(int at, const char *path, int flags, unsigned mask, struct statx *into) {
-    const bool empty = path[0] == 0 && (flags & AT_EMPTY_PATH) != 0;
-    const uint32_t file = empty ? marked_file(at) : 0;
-    if (file == 0 && !is_device(path)) return NEXT(statx)(at, path, flags, mask, into);
-    struct stat plain = {0};
-    if (fill_stat(file, file != 0 ? NULL : path, &plain) < 0) return -1;
-    memset(into, 0, sizeof(*into));
-    into->stx_mask = STATX_BASIC_STATS;
-    into->stx_mode = (uint16_t)plain.st_mode;
-    into->stx_nlink = 1;
-    into->stx_blksize = PAGE;
-    into->stx_rdev_major = major(plain.st_rdev);
-    into->stx_rdev_minor = minor(plain.st_rdev);
-    return 0;
-}
-
-EXPORT int access(const char *path, int mode) {
-    if (!is_device(path)) return NEXT(access)(path, mode);
-    struct stat plain = {0};
-    return fill_stat(0, path, &plain);
 }

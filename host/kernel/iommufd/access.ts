@@ -6,11 +6,11 @@
 import { Mutex } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
-import { copyPages, pinAreas, unpinAreas } from './access-pages.ts';
 import type { CopyRequest } from './access-pages.ts';
+import { copyPages, pinAreas, unpinAreas } from './access-pages.ts';
+import { IOVA_MAX } from './interval-set.ts';
 import type { IoptAccess } from './io-pagetable.ts';
 import { Ioas } from './ioas.ts';
-import { IOVA_MAX } from './interval-set.ts';
 import type { IommufdCtx } from './object.ts';
 import { IommufdObject } from './object.ts';
 import { hex, PAGE_SIZE } from './pages.ts';

@@ -5,6 +5,7 @@ import {
   iommu_destroy,
   iommu_fault_alloc,
   iommu_hw_info,
+  iommu_hw_queue_alloc,
   iommu_hwpt_alloc,
   iommu_hwpt_get_dirty_bitmap,
   iommu_hwpt_invalidate,
@@ -18,13 +19,17 @@ import {
   iommu_ioas_map_file,
   iommu_ioas_unmap,
   iommu_option,
+  iommu_vdevice_alloc,
+  iommu_veventq_alloc,
   iommu_vfio_ioas,
+  iommu_viommu_alloc,
 } from '../../uapi/iommufd.ts';
 import type { Fields, Struct } from '../../uapi/struct.ts';
 import type { Caller } from '../file.ts';
 import { getDirtyBitmap, setDirtyTracking } from './dirty.ts';
 import { faultQueueAlloc } from './eventq.ts';
 import { getHwInfo } from './hw-info.ts';
+import { hwQueueAlloc } from './hw-queue.ts';
 import { hwptAlloc } from './hwpt-alloc.ts';
 import { hwptInvalidate } from './invalidate.ts';
 import {
@@ -39,7 +44,10 @@ import {
 import { ioasChangeProcess, ioasMapFile } from './map-file.ts';
 import type { IommufdCtx } from './object.ts';
 import { Ucmd } from './ucmd.ts';
+import { vdeviceAlloc } from './vdevice.ts';
+import { veventqAlloc } from './veventq.ts';
 import { vfioIoas } from './vfio-compat.ts';
+import { viommuAlloc } from './viommu.ts';
 
 /** A command: its argument, and what it does. */
 export interface Command {
@@ -88,4 +96,8 @@ export const COMMANDS: Commands = new Map([
   [C.IOMMU_FAULT_QUEUE_ALLOC, command(iommu_fault_alloc, faultQueueAlloc)],
   [C.IOMMU_IOAS_MAP_FILE, command(iommu_ioas_map_file, ioasMapFile)],
   [C.IOMMU_IOAS_CHANGE_PROCESS, command(iommu_ioas_change_process, ioasChangeProcess)],
+  [C.IOMMU_VIOMMU_ALLOC, command(iommu_viommu_alloc, viommuAlloc)],
+  [C.IOMMU_VDEVICE_ALLOC, command(iommu_vdevice_alloc, vdeviceAlloc)],
+  [C.IOMMU_VEVENTQ_ALLOC, command(iommu_veventq_alloc, veventqAlloc)],
+  [C.IOMMU_HW_QUEUE_ALLOC, command(iommu_hw_queue_alloc, hwQueueAlloc)],
 ]);

@@ -25,6 +25,10 @@ export class IommufdDevice extends IommufdObject {
   /** Null for a device on another bus. */
   readonly pdev: PciDev | null;
   readonly igroup: Igroup;
+  /** What a guest knows it as. */
+  vdevice: IommufdObject | null = null;
+  /** It is being unbound: it gets no vDEVICE any more. */
+  destroying = false;
   /** Whether the context lives as long as the device is bound. */
   readonly #keepsContext: boolean;
 
@@ -38,6 +42,13 @@ export class IommufdDevice extends IommufdObject {
 
   describe(): string {
     return this.dev.name;
+  }
+
+  override *preDestroy(): Task {
+    this.destroying = true;
+    yield* this.igroup.mutex.lock();
+    this.igroup.mutex.unlock();
+    if (this.vdevice !== null) yield* this.ctx.tombstone(this.vdevice);
   }
 
   *destroy(): Task {

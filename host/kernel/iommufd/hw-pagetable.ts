@@ -10,7 +10,7 @@ import {
   IOMMU_HWPT_FAULT_ID_VALID,
 } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
-import type { IommuDev, IommuDomain, UserData } from '../iommu/ops.ts';
+import type { IommuDev, IommuDomain, UserData, Viommu } from '../iommu/ops.ts';
 import { Undo } from '../undo.ts';
 import type { FaultQueue } from './eventq.ts';
 import type { Ioas } from './ioas.ts';
@@ -97,21 +97,29 @@ export class HwptPaging extends Hwpt {
 export class HwptNested extends Hwpt {
   readonly type = 'HWPT_NESTED';
   readonly paging: HwptPaging;
+  /** The parent, or the vIOMMU it was made through. */
+  readonly #holder: IommufdObject;
 
-  /** Holds the parent. */
-  constructor(parent: HwptPaging, domain: IommuDomain, flags: number) {
+  /** Holds the parent, or the vIOMMU that does. */
+  constructor(
+    parent: HwptPaging,
+    domain: IommuDomain,
+    flags: number,
+    holder: IommufdObject = parent,
+  ) {
     super(parent.ctx, domain, flags);
     this.paging = parent;
-    parent.users++;
+    this.#holder = holder;
+    holder.users++;
   }
 
   describe(): string {
-    return `nested on ${this.paging.id}${this.flagText()}`;
+    return `nested on ${this.#holder.id}${this.flagText()}`;
   }
 
   *destroy(): Task {
     this.freeDomain();
-    this.paging.users--;
+    this.#holder.users--;
   }
 }
 
@@ -193,13 +201,52 @@ export function allocNested(
   ctx.kernel.failpoints.point('iommufd:hwpt_nested');
   const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
   const domain = dev.ops.domainAllocNested(dev, parent.domain, driverFlags, data);
+  return newNested(parent, domain, flags, parent);
+}
+
+/** What allocating a nested HWPT needs of a vIOMMU object. */
+export interface NestingViommu extends IommufdObject {
+  readonly parent: HwptPaging;
+  readonly core: Viommu;
+}
+
+/**
+ * Makes a nested HWPT through a vIOMMU; the caller publishes or aborts it
+ * (iommufd_viommu_alloc_hwpt_nested).
+ *
+ * @throws Errno EOPNOTSUPP: flags, no data, no driver op; what the driver says
+ */
+export function allocViommuNested(
+  viommu: NestingViommu,
+  flags: number,
+  data: UserData | null,
+): HwptNested {
+  onlyFlags(flags, NESTED_FLAGS);
+  if (data === null) throw new Errno('EOPNOTSUPP', 'a nested HWPT needs data');
+  const { ops } = viommu.core;
+  if (ops?.allocDomainNested === undefined) {
+    throw new Errno('EOPNOTSUPP', `vIOMMU ${viommu.id} does not nest`);
+  }
+  viommu.ctx.kernel.failpoints.point('iommufd:hwpt_nested');
+  const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
+  const domain = ops.allocDomainNested(viommu.core, driverFlags, data);
+  return newNested(viommu.parent, domain, flags, viommu);
+}
+
+/** Takes the domain over, also when it throws. */
+function newNested(
+  parent: HwptPaging,
+  domain: IommuDomain,
+  flags: number,
+  holder: IommufdObject,
+): HwptNested {
   using undo = new DisposableStack();
   undo.defer(() => domain.ops.free(domain));
-  const hwpt = new HwptNested(parent, domain, flags);
+  const hwpt = new HwptNested(parent, domain, flags, holder);
   undo.defer(() => {
-    parent.users--;
+    holder.users--;
   });
-  ctx.reserve(hwpt);
+  parent.ctx.reserve(hwpt);
   undo.move();
   return hwpt;
 }

@@ -7,17 +7,18 @@ import { COST } from './cost.ts';
 import { IommufdDevice } from './device.ts';
 import { FaultQueue } from './eventq.ts';
 import type { Hwpt } from './hw-pagetable.ts';
-import { allocNested, allocPaging, HwptPaging } from './hw-pagetable.ts';
+import { allocNested, allocPaging, allocViommuNested, HwptPaging } from './hw-pagetable.ts';
 import { Ioas } from './ioas.ts';
 import type { Hold, IommufdCtx } from './object.ts';
 import { IommufdObject } from './object.ts';
 import type { Ucmd } from './ucmd.ts';
 import { reservedZero, userData } from './ucmd.ts';
+import { IommufdViommu, unitOf } from './viommu.ts';
 
 type AllocUcmd = Ucmd<typeof iommu_hwpt_alloc.fields>;
 
 /**
- * Makes a HWPT for a device: paging from an IOAS, nested from a parent HWPT.
+ * Makes a HWPT for a device: paging from an IOAS, nested from a parent HWPT or through a vIOMMU.
  *
  * @throws Errno EOPNOTSUPP: flags, reserved; EINVAL: data, pt_id; ENOENT: dev_id, fault_id; ENOMEM;
  *   EFAULT; what the driver says
@@ -43,6 +44,14 @@ export function* hwptAlloc(ucmd: AllocUcmd): Task {
     } finally {
       mutex.unlock();
     }
+    return;
+  }
+  if (pt.object instanceof IommufdViommu) {
+    const { dev } = idev.object;
+    if (pt.object.unit !== unitOf(dev)) {
+      throw new Errno('EINVAL', `${dev.name} is behind another IOMMU than vIOMMU ${args.pt_id}`);
+    }
+    yield* finish(ucmd, allocViommuNested(pt.object, args.flags, data));
     return;
   }
   if (!(pt.object instanceof HwptPaging)) {

@@ -1,4 +1,4 @@
-/** IOMMU_HWPT_INVALIDATE: a guest's invalidations for a nested HWPT (hw_pagetable.c). */
+/** IOMMU_HWPT_INVALIDATE: a guest's invalidations for a nested HWPT or a vIOMMU (hw_pagetable.c). */
 import type { Task } from '../../syscall.ts';
 import type { iommu_hwpt_invalidate } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
@@ -7,13 +7,17 @@ import { HwptNested } from './hw-pagetable.ts';
 import { IommufdObject } from './object.ts';
 import type { Ucmd } from './ucmd.ts';
 import { reservedZero } from './ucmd.ts';
+import { IommufdViommu } from './viommu.ts';
+
+/** Bytes looked at at a time in what an entry has beyond the structure. */
+const TAIL_CHUNK = 4096;
 
 type InvalidateUcmd = Ucmd<typeof iommu_hwpt_invalidate.fields>;
 
 /**
  * `entry_num` tells, also in a failure, how many entries are done.
  *
- * @throws Errno EOPNOTSUPP: reserved, no driver op; EINVAL: no array, not a nested HWPT; ENOENT;
+ * @throws Errno EOPNOTSUPP: reserved, no driver op; EINVAL: no array, neither a nested HWPT nor a vIOMMU; ENOENT;
  *   EFAULT; what the driver says of an entry
  */
 export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
@@ -27,21 +31,32 @@ export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
       throw new Errno('EINVAL', `${args.entry_num} entries with ${what}`);
     }
     using hold = ucmd.ctx.lookup(args.hwpt_id, IommufdObject);
-    const { object } = hold;
-    if (!(object instanceof HwptNested)) {
-      throw new Errno('EINVAL', `object ${object.id} is of type ${object.type}`);
-    }
-    const { domain } = object;
-    if (domain.ops.cacheInvalidateUser === undefined) {
-      throw new Errno('EOPNOTSUPP', 'the driver takes no invalidations');
-    }
+    const invalidate = invalidationOf(hold.object);
     array = userArray(ucmd);
-    yield* domain.ops.cacheInvalidateUser(domain, array);
+    yield* invalidate(array);
   } catch (error) {
     failure = { error };
   }
   ucmd.respond({ entry_num: array?.done ?? 0 });
   if (failure !== null) throw failure.error;
+}
+
+/** @throws Errno EINVAL: not what has caches; EOPNOTSUPP: the driver takes no invalidations */
+function invalidationOf(object: IommufdObject): (array: UserArray) => Task {
+  if (object instanceof HwptNested) {
+    const { domain } = object;
+    const { cacheInvalidateUser } = domain.ops;
+    if (cacheInvalidateUser !== undefined) return (array) => cacheInvalidateUser(domain, array);
+  } else if (object instanceof IommufdViommu) {
+    const { core } = object;
+    if (core.ops?.cacheInvalidate !== undefined) {
+      const { cacheInvalidate } = core.ops;
+      return (array) => cacheInvalidate(core, array);
+    }
+  } else {
+    throw new Errno('EINVAL', `object ${object.id} is of type ${object.type}`);
+  }
+  throw new Errno('EOPNOTSUPP', 'the driver takes no invalidations');
 }
 
 function userArray(ucmd: InvalidateUcmd): UserArray {
@@ -57,6 +72,19 @@ function userArray(ucmd: InvalidateUcmd): UserArray {
       }
       const whole = new Uint8Array(bytes);
       whole.set(ucmd.process.mm.copyFrom(data_uptr + BigInt(index * entry_len), entry_len));
+      return whole;
+    },
+    looseEntry(index, bytes) {
+      const { mm } = ucmd.process;
+      const at = data_uptr + BigInt(index) * BigInt(entry_len);
+      const whole = new Uint8Array(bytes);
+      whole.set(mm.copyFrom(at, Math.min(entry_len, bytes)));
+      for (let from = bytes; from < entry_len; from += TAIL_CHUNK) {
+        const tail = mm.copyFrom(at + BigInt(from), Math.min(TAIL_CHUNK, entry_len - from));
+        if (tail.some((byte) => byte !== 0)) {
+          throw new Errno('E2BIG', `entry ${index}: non-zero bytes beyond ${bytes}`);
+        }
+      }
       return whole;
     },
   };

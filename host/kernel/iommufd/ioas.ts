@@ -32,9 +32,9 @@ import { IntervalSet, IOVA_MAX } from './interval-set.ts';
 import { IoPagetable } from './io-pagetable.ts';
 import type { IommufdCtx } from './object.ts';
 import { IommufdObject } from './object.ts';
-import { hex, IoptPages } from './pages.ts';
 import type { PageSource } from './page-source.ts';
 import { userSource } from './page-source.ts';
+import { hex, IoptPages } from './pages.ts';
 import type { Ucmd } from './ucmd.ts';
 import { onlyFlags, reservedZero } from './ucmd.ts';
 

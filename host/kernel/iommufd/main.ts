@@ -4,11 +4,12 @@ import { IOMMUFD_IOCTLS } from '../../uapi/iommufd.ts';
 import type { Struct } from '../../uapi/struct.ts';
 import { VFIO_CONTAINER_IOCTLS } from '../../uapi/vfio.ts';
 import { Errno } from '../errno.ts';
-import type { Caller, FileOps, OpenFile } from '../file.ts';
+import type { Caller, FileOps, MmapRequest, MmapResult, OpenFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Commands } from './commands.ts';
 import { COMMANDS } from './commands.ts';
 import { describeArgument } from './describe.ts';
+import { mapRange } from './mmap.ts';
 import { IommufdCtx, IommufdGlobal } from './object.ts';
 import { vfioCompat } from './vfio-compat.ts';
 
@@ -57,6 +58,10 @@ export class IommufdFile implements FileOps {
     const bytes = copyArgument(caller, address, size, struct);
     this.ctx.kernel.failpoints.point('iommufd:copy_from_user');
     return (yield* found.run(this.ctx, caller, bytes, address, size)) ?? 0;
+  }
+
+  mmap(_caller: Caller, file: OpenFile, request: MmapRequest): MmapResult {
+    return mapRange(this.ctx, file, request);
   }
 
   *release(): Task {

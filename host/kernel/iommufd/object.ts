@@ -10,6 +10,7 @@ import { Errno } from '../errno.ts';
 import type { Caller } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Payer, UserAccount } from './accounting.ts';
+import { MmapTable } from './mmap.ts';
 
 const ID_MAX = 0x7fff_ffff;
 
@@ -44,6 +45,15 @@ export abstract class IommufdObject {
     this.ctx = ctx;
   }
 
+  /** Keeps a driver from giving it up, though not a user from destroying it. */
+  enter(): void {
+    this.inFlight++;
+  }
+
+  leave(): void {
+    if (--this.inFlight === 0) this.ctx.lookupsDone.wake();
+  }
+
   /** What it is, in a few words, for the trace. */
   abstract describe(): string;
 
@@ -62,13 +72,13 @@ export class Hold<T extends IommufdObject> implements Disposable {
 
   constructor(object: T) {
     object.users++;
-    object.inFlight++;
+    object.enter();
     this.object = object;
   }
 
   [Symbol.dispose](): void {
     this.object.users--;
-    if (--this.object.inFlight === 0) this.object.ctx.lookupsDone.wake();
+    this.object.leave();
   }
 }
 
@@ -104,6 +114,8 @@ export class IommufdCtx {
   /** Per iommu group, what the devices bound through this file share. Owned by device.ts. */
   readonly groups = new Map<object, unknown>();
   readonly global: IommufdGlobal;
+  /** What users may map. */
+  readonly mmaps = new MmapTable();
   /** What the VFIO container calls work on; it goes with the IOAS. */
   vfioIoas: IommufdObject | null = null;
   /** By id; null where an object is being made, or has left a tombstone. */

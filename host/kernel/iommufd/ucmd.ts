@@ -74,5 +74,11 @@ export function userData(mm: Mm, type: number, address: bigint, length: number):
       copy ??= mm.copyFrom(address, length);
       return copy;
     },
+    respond(bytes: Uint8Array, minBytes: number): void {
+      if (length < minBytes || length > bytes.length) {
+        throw new Errno('EINVAL', `data_len ${length} is not within ${minBytes}..${bytes.length}`);
+      }
+      mm.copyTo(address, bytes.subarray(0, length));
+    },
   };
 }

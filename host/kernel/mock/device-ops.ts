@@ -1,5 +1,6 @@
 /** Operations on mock devices: making them, moving them between page tables, their faults. */
 import type { Task } from '../../syscall.ts';
+import { IOMMU_VEVENTQ_TYPE_SELFTEST } from '../../uapi/iommufd.ts';
 import type {
   iommu_test_check_dev_cache,
   iommu_test_mock_domain_flags,
@@ -16,16 +17,10 @@ import {
   iommu_viommu_event_selftest,
   MOCK_DEV_CACHE_ID_MAX,
 } from '../../uapi/iommufd-test.ts';
-import { IOMMU_VEVENTQ_TYPE_SELFTEST } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
 import type { Fault } from '../iommu/ops.ts';
 import { NO_PASID } from '../iommu/ops.ts';
-import {
-  attachDevice,
-  detachDevice,
-  IommufdDevice,
-  replaceDevice,
-} from '../iommufd/device.ts';
+import { attachDevice, detachDevice, IommufdDevice, replaceDevice } from '../iommufd/device.ts';
 import { Hwpt } from '../iommufd/hw-pagetable.ts';
 import { IommufdObject } from '../iommufd/object.ts';
 import type { Cmd } from './command.ts';
@@ -125,10 +120,7 @@ export function* pasidCheckHwpt(ucmd: Cmd<typeof iommu_test_pasid_check>): Task 
  *
  * @throws Errno ENOENT; EINVAL: not a mock device
  */
-export function* triggerIopf(
-  ucmd: Cmd<typeof iommu_test_trigger_iopf>,
-  driver: MockDriver,
-): Task {
+export function* triggerIopf(ucmd: Cmd<typeof iommu_test_trigger_iopf>, driver: MockDriver): Task {
   const { dev_id, pasid, grpid, perm, addr } = ucmd.args;
   using idev = ucmd.ctx.lookup(dev_id, IommufdDevice);
   const { dev } = idev.object;

@@ -1,11 +1,11 @@
 /** Devices that exist only for the selftest: on a bus of their own, each alone in its group. */
 import {
+  IOMMU_TEST_DEV_CACHE_DEFAULT,
   MOCK_DEV_CACHE_NUM,
   MOCK_FLAGS_DEVICE_HUGE_IOVA,
   MOCK_FLAGS_DEVICE_NO_DIRTY,
   MOCK_FLAGS_DEVICE_PASID,
   MOCK_PASID_WIDTH,
-  IOMMU_TEST_DEV_CACHE_DEFAULT,
 } from '../../uapi/iommufd-test.ts';
 import { Errno } from '../errno.ts';
 import type { BusDevice } from '../iommu/core.ts';

@@ -1,12 +1,13 @@
 /** Domains of the mock IOMMU (drivers/iommu/iommufd/selftest.c). */
+
+import type { Task } from '../../syscall.ts';
+import { IOMMU_HWPT_INVALIDATE_DATA_SELFTEST } from '../../uapi/iommufd.ts';
 import {
   IOMMU_TEST_INVALIDATE_FLAG_ALL,
   iommu_hwpt_invalidate_selftest,
   MOCK_NESTED_DOMAIN_IOTLB_ID_MAX,
   MOCK_NESTED_DOMAIN_IOTLB_NUM,
 } from '../../uapi/iommufd-test.ts';
-import type { Task } from '../../syscall.ts';
-import { IOMMU_HWPT_INVALIDATE_DATA_SELFTEST } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
 import type {
   DirtyOps,

@@ -1,11 +1,11 @@
 /** The IOMMU driver of the mock devices (mock_ops, drivers/iommu/iommufd/selftest.c). */
 import type { Task } from '../../syscall.ts';
 import {
+  IOMMU_HW_INFO_TYPE_SELFTEST,
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
   IOMMU_HWPT_DATA_SELFTEST,
-  IOMMU_HW_INFO_TYPE_SELFTEST,
   IOMMU_VIOMMU_TYPE_SELFTEST,
 } from '../../uapi/iommufd.ts';
 import {

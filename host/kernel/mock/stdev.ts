@@ -1,10 +1,10 @@
 /** The SELFTEST object: a mock device, bound and attached (struct selftest_obj). */
 import type { Task } from '../../syscall.ts';
+import { NO_PASID } from '../iommu/ops.ts';
 import type { IommufdDevice } from '../iommufd/device.ts';
 import { attachDevice, bindDevice, detachDevice, unbindDevice } from '../iommufd/device.ts';
 import type { IommufdCtx } from '../iommufd/object.ts';
 import { IommufdObject } from '../iommufd/object.ts';
-import { NO_PASID } from '../iommu/ops.ts';
 import { Undo } from '../undo.ts';
 import type { MockDevice } from './device.ts';
 import type { MockDriver } from './driver.ts';

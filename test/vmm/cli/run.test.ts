@@ -339,3 +339,13 @@ test.serial('an interrupted run says so and leaves only the events so far', asyn
   t.deepEqual(readdirSync(folder).sort(), ['file', 'trace']);
   t.notThrows(() => linesOf(trace));
 });
+
+test.serial('five-level page tables in the guest give the same copy', async (t) => {
+  t.timeout(3 * MINUTES);
+  const { path, bytes } = fileOf(t, 4097);
+  const out = join(t.context.folder, 'out');
+  const ended = await vsva(['run', path, '--la57', '--out', out]);
+  succeeded(t, ended);
+  t.true(readFileSync(out).equals(bytes));
+  t.regex(ended.stdout, /PGTT=first-stage DID=1 FSPM=5-level/);
+});
