@@ -3,8 +3,9 @@ import {
   accessSync,
   closeSync,
   constants,
+  fstatSync,
   openSync,
-  readFileSync,
+  readSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -16,15 +17,58 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { Refusal, whyNot } from './fail.ts';
 
+/** Read at a time from what has no size of its own. */
+const CHUNK_BYTES = 1 << 20;
+
 /**
- * The bytes of FILE, or of standard input for `-`.
- * @throws Refusal when it cannot be read
+ * The bytes of FILE, or of standard input for `-`. What has no end (a pipe, /dev/zero) is read to
+ * `most` bytes and no further.
+ *
+ * @param check told the size before anything is held: it throws when that is too much
+ * @throws Refusal when it cannot be read; what `check` throws
  */
-export function readInput(path: string): Uint8Array {
+export function readInput(path: string, most: number, check: (bytes: number) => void): Uint8Array {
   try {
-    return path === '-' ? readFileSync(0) : readFileSync(path);
+    return readBounded(path === '-' ? 0 : path, most, check);
   } catch (error) {
+    if (error instanceof Refusal) throw error;
     throw new Refusal(1, `cannot read ${path === '-' ? 'standard input' : path}: ${whyNot(error)}`);
+  }
+}
+
+function readBounded(path: string | 0, most: number, check: (bytes: number) => void): Uint8Array {
+  const fd = path === 0 ? 0 : openSync(path, 'r');
+  try {
+    const stat = fstatSync(fd);
+    if (stat.isFile()) check(stat.size);
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for (;;) {
+      const chunk = new Uint8Array(CHUNK_BYTES);
+      const count = readSome(fd, chunk);
+      if (count === 0) break;
+      chunks.push(chunk.subarray(0, count));
+      bytes += count;
+      if (bytes > most) check(bytes);
+    }
+    check(bytes);
+    return Buffer.concat(chunks);
+  } finally {
+    if (path !== 0) closeSync(fd);
+  }
+}
+
+/** A terminal or a pipe that is set non-blocking answers EAGAIN while nothing is there yet. */
+function readSome(fd: number, into: Uint8Array): number {
+  for (;;) {
+    try {
+      return readSync(fd, into);
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      if (code === 'EOF') return 0;
+      if (code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
   }
 }
 

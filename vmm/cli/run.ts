@@ -1,35 +1,21 @@
-import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
-import { guestMemoryNeeded } from '../../guest/mm/budget.ts';
 import { Tally } from '../../trace/story/counts.ts';
 import { jsonLine } from '../../trace/story/json-line.ts';
 import { Walkthrough } from '../../trace/story/walkthrough.ts';
-import { hostBytesNeeded, MAX_HOST_BYTES, MAX_VMS, World } from '../scenario/world.ts';
+import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
 import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
-import { memorySize, sizeText, wholeNumber } from './options.ts';
+import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
 import { printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
 
-const SAMPLE = relative('', fileURLToPath(new URL('../../docs/sample.txt', import.meta.url)));
-const MIB = 2 ** 20;
-
-/** Least guest memory that boots at all. */
-const LEAST_GUEST_BYTES = 32 * MIB;
-
 /** Clock events between two looks at the world outside (signals, the progress line). */
 const SLICE = 4096;
 
-interface RunOptions {
+interface RunOptions extends MachineOptions {
   readonly out?: string;
-  readonly mem: number;
-  readonly vms: number;
-  readonly procs: number;
-  readonly seed: number;
-  readonly la57?: boolean;
   readonly trace?: string;
   readonly step?: boolean;
   readonly quiet?: boolean;
@@ -38,7 +24,7 @@ interface RunOptions {
 
 /** `vsva run [FILE]`: the main job on any file. */
 export function runCommand(): Command {
-  return new Command('run')
+  const command = new Command('run')
     .description(
       'Take FILE through the whole vSVA path: a guest process has the accelerator copy and check it' +
         ' under its own PASID. Prints the walkthrough: what the machine did, and what caused what.',
@@ -48,16 +34,8 @@ export function runCommand(): Command {
     .option(
       '--out <OUT>',
       'write the copy, as the guest process sees it (several: OUT.vm0.p0, ...)',
-    )
-    .addOption(
-      new Option('--mem <SIZE>', 'RAM of each guest')
-        .argParser(memorySize)
-        .default(256 * MIB, '256M'),
-    )
-    .option('--vms <N>', 'virtual machines, each with its own device', wholeNumber(1, MAX_VMS), 1)
-    .option('--procs <M>', 'processes in each, each with its own PASID', wholeNumber(1, 1000), 1)
-    .option('--seed <N>', 'seed of the one random generator', wholeNumber(0, 2 ** 32 - 1), 1)
-    .option('--la57', 'five-level page tables in the guests, and a unit that walks them')
+    );
+  return machineOptions(command)
     .option('--trace <PATH>', 'keep every event: one JSON object a line')
     .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
     .addOption(new Option('--quiet', 'print the summary only').conflicts('json'))
@@ -72,8 +50,7 @@ export function runCommand(): Command {
 
 async function run(file: string | undefined, options: RunOptions): Promise<void> {
   const path = file ?? SAMPLE;
-  const input = readInput(path);
-  checkMemory(input.length, options);
+  const input = readInput(path, options.mem, (bytes) => checkMemory(bytes, options));
   if (options.step === true && !Keys.available()) {
     throw new Refusal(2, '--step waits for keys, and standard input is not a terminal');
   }
@@ -91,26 +68,6 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
     process.exitCode = 0;
   } finally {
     for (const output of outputs) output.abandon();
-  }
-}
-
-/** @throws Refusal naming what is needed and the option that gives it */
-function checkMemory(bytes: number, { mem, vms, procs }: RunOptions): void {
-  const needed = Math.max(guestMemoryNeeded(bytes, procs), LEAST_GUEST_BYTES);
-  if (mem < needed) {
-    throw new Refusal(
-      2,
-      `${procs} guest process(es) with a file of ${bytes} bytes need ${sizeText(needed)} of guest` +
-        ` memory, but it has ${sizeText(mem)}: raise it with --mem ${needed / MIB}M`,
-    );
-  }
-  const host = hostBytesNeeded(vms, mem);
-  if (host > MAX_HOST_BYTES) {
-    throw new Refusal(
-      2,
-      `${vms} machine(s) of ${sizeText(mem)} need a host with ${sizeText(host)}, more than the` +
-        ` ${sizeText(MAX_HOST_BYTES)} it can have: lower --mem or --vms`,
-    );
   }
 }
 

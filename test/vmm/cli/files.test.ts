@@ -1,15 +1,18 @@
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,6 +34,10 @@ function inFolder(body: (folder: string) => void): void {
   }
 }
 
+const MIB = 2 ** 20;
+
+const accept = (): void => undefined;
+
 const refusal = (message: string) => ({ instanceOf: Refusal, message });
 
 const bytes = Uint8Array.of(0, 1, 2, 253, 254, 255);
@@ -39,7 +46,7 @@ test('an input is read whole', (t) => {
   inFolder((folder) => {
     const path = join(folder, 'in');
     writeFileSync(path, bytes);
-    t.deepEqual(new Uint8Array(readInput(path)), bytes);
+    t.deepEqual(new Uint8Array(readInput(path, MIB, accept)), bytes);
   });
 });
 
@@ -47,11 +54,14 @@ test('an input that cannot be read is refused with the path and why', (t) => {
   inFolder((folder) => {
     const missing = join(folder, 'missing');
     const error = t.throws(
-      () => readInput(missing),
+      () => readInput(missing, MIB, accept),
       refusal(`cannot read ${missing}: no such file or directory`),
     );
     t.is(error.exitCode, 1);
-    t.throws(() => readInput(folder), refusal(`cannot read ${folder}: it is a directory`));
+    t.throws(
+      () => readInput(folder, MIB, accept),
+      refusal(`cannot read ${folder}: it is a directory`),
+    );
   });
 });
 
@@ -244,5 +254,27 @@ test('two names of one file are known as one; two files or a device are not', (t
     t.true(sameFile(a, a));
     t.true(sameFile(a, link));
     t.false(sameFile('/dev/null', '/dev/null'));
+  });
+});
+
+test('what has no end is read no further than allowed, and refused by its size', (t) => {
+  const seen: number[] = [];
+  const check = (bytes: number): void => {
+    seen.push(bytes);
+    if (bytes > MIB) throw new Refusal(2, `${bytes} bytes are too many`);
+  };
+  t.throws(() => readInput('/dev/zero', MIB, check), { instanceOf: Refusal, message: /too many/ });
+  t.deepEqual(seen, [2 * MIB]);
+});
+
+test('a file is refused by its size before it is read', (t) => {
+  inFolder((folder) => {
+    const path = join(folder, 'sparse');
+    closeSync(openSync(path, 'w'));
+    truncateSync(path, 2 ** 40);
+    const refuse = (bytes: number): void => {
+      throw new Refusal(2, `${bytes}`);
+    };
+    t.throws(() => readInput(path, MIB, refuse), { message: `${2 ** 40}` });
   });
 });
