@@ -1,4 +1,4 @@
-/** What a hardware model needs of time: the one virtual clock (DESIGN.md decision 2). */
+/** What a hardware model needs of time: the one virtual clock (ARCHITECTURE.md). */
 export interface Clock {
   /** Virtual nanoseconds since power-on. */
   readonly now: number;

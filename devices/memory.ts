@@ -3,7 +3,7 @@ export interface PhysicalMemory {
   /**
    * All of RAM from address 0 as 32-bit little-endian words, or an empty array where RAM is not one
    * flat buffer (the virtual unit's guest memory). Hot paths read it directly when the word index is
-   * below its length, and go through the methods otherwise (DESIGN.md decision 3).
+   * below its length, and go through the methods otherwise (ARCHITECTURE.md).
    */
   readonly words: Int32Array;
   /** The same buffer in bytes; empty exactly when `words` is. */

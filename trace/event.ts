@@ -1,6 +1,6 @@
 /**
  * What an event is: one declaration gives its name, layer, typed fields and where its rule comes from.
- * Emission, text, encoding and documentation are all derived from it (DESIGN.md decision 6).
+ * Emission, text, encoding and documentation are all derived from it (ARCHITECTURE.md).
  */
 
 /** The storeys of the house, in the order of the chain. `engine` is the harness around them. */

@@ -6,7 +6,7 @@ interface Step {
   readonly undo: () => Task;
 }
 
-/** What the VMM has acquired, to be given back in reverse order (DESIGN.md decision 5, blocking). */
+/** What the VMM has acquired, to be given back in reverse order (ARCHITECTURE.md, blocking). */
 export class Teardown {
   readonly #steps: Step[] = [];
 

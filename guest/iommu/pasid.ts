@@ -85,16 +85,22 @@ export function* tearDown(device: IommuDevice, pasid: number, ignoreFaults: bool
   const { P, DID } = pasidEntry.decode(words);
   if (P === 1) {
     const address = device.pasidTable.update(pasid, 0, words[0]! & ~pasidEntry.masks.P);
-    using _span = changed(device, pasid, address, 'clear');
+    using _span = changed(device, pasid, address, 'clear', words);
     yield* flushChangedPasid(device, DID, pasid);
   }
   const last = pasidEntry.encode({ FPD: ignoreFaults ? 1 : 0 });
   device.pasidTable.write(pasid, last);
 }
 
-function changed(device: IommuDevice, pasid: number, address: number, change: string): Disposable {
+/** `words`: what was there, for a clear; else what is there now. */
+function changed(
+  device: IommuDevice,
+  pasid: number,
+  address: number,
+  change: string,
+  words = device.pasidTable.read(pasid),
+): Disposable {
   const { trace, vm } = device.unit.core;
-  const words = device.pasidTable.read(pasid);
   const entry = trace.on ? describePasidEntry(words) : '';
   const values = { vm, pasid, address, change, entry };
   return trace.span(guest.pasidEntry, {

@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { Errno } from '../kernel/errno.ts';
 import type { Mm } from '../kernel/mm.ts';
+import { lockLimitOf } from './credentials.ts';
 import type { ForeignFrames } from './foreign.ts';
 import type { Mapping } from './maps.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -9,7 +9,6 @@ import type { SharedObjects } from './shared-objects.ts';
 const PAGE_BYTES = 4096;
 /** User addresses are below this (4-level paging). */
 const TASK_SIZE = 2 ** 47;
-const CAP_IPC_LOCK = 1n << 14n;
 /** More pages at once are refused before anything is counted per page. */
 const MAX_PIN_PAGES = 2 ** 31;
 
@@ -55,19 +54,9 @@ export class BridgedMm implements Mm {
     return this.#alive;
   }
 
-  /** RLIMIT_MEMLOCK in pages, as it is now; Infinity with CAP_IPC_LOCK. */
+  /** RLIMIT_MEMLOCK in pages, as it is now. */
   get lockLimit(): number {
-    const { pid } = this.#memory;
-    try {
-      const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-      const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
-      if ((effective & CAP_IPC_LOCK) !== 0n) return Infinity;
-      const limits = readFileSync(`/proc/${pid}/limits`, 'latin1');
-      const soft = /^Max locked memory\s+(\d+|unlimited)/m.exec(limits)?.[1] ?? '0';
-      return soft === 'unlimited' ? Infinity : Math.floor(Number(soft) / PAGE_BYTES);
-    } catch {
-      return 0;
-    }
+    return lockLimitOf(this.#memory.pid);
   }
 
   /** The process, or this image of it, has ended. Pins stay until they are given up. */

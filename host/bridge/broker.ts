@@ -135,9 +135,10 @@ export class Broker implements Disposable {
 
   /** Ends the broker, and with it every connection. */
   [Symbol.dispose](): void {
+    // The broker ends when it finds itself alone, and must not be tidying up here at the same time.
+    rmSync(this.#directory, { recursive: true, force: true });
     for (const fd of [this.#commands, this.#answers, this.requests]) closeSync(fd);
     this.#process.unref();
-    rmSync(this.#directory, { recursive: true, force: true });
   }
 
   #ask(op: number, a: number, b: number): number {

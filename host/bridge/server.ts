@@ -1,10 +1,12 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import type { Credentials } from '../kernel/credentials.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Task } from '../syscall.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { BridgedMm } from './bridged-mm.ts';
 import type { Broker } from './broker.ts';
 import { type BridgedCall, type Outcome, perform } from './calls.ts';
+import { credentialsOf } from './credentials.ts';
 import { BridgedFiles } from './files.ts';
 import { ForeignFrames } from './foreign.ts';
 import { ProcessMemory } from './process-memory.ts';
@@ -26,6 +28,24 @@ interface Client {
   readonly mm: BridgedMm;
   /** Write ends of its threads' reply pipes. */
   readonly channels: Map<number, number>;
+}
+
+/** A program, as one of its calls. */
+class BridgedCaller implements BridgedCall {
+  readonly pid: number;
+  readonly mm: BridgedMm;
+  readonly files: BridgedFiles;
+
+  constructor({ pid, mm }: Client, files: BridgedFiles) {
+    this.pid = pid;
+    this.mm = mm;
+    this.files = files;
+  }
+
+  /** As they are now: a program may drop them at any time. */
+  get credentials(): Credentials {
+    return credentialsOf(this.pid);
+  }
 }
 
 /** Told after everything that was open has been closed. */
@@ -100,8 +120,7 @@ export class BridgeServer {
       this.#settle();
     }
     const files = new BridgedFiles(request, this.#broker, this.#files);
-    const call = { pid: client.pid, mm: client.mm, files };
-    this.#runTask(this.#answer(client, call, request));
+    this.#runTask(this.#answer(client, new BridgedCaller(client, files), request));
   }
 
   *#answer(client: Client, call: BridgedCall, request: Request): Task {

@@ -69,8 +69,8 @@ export class OpenFiles implements FileTable {
 
   withdraw(number: number): OpenFile | undefined {
     const entry = this.#entries.get(number);
-    if (entry?.file == null) return undefined;
-    const { file } = entry;
+    const file = entry?.file ?? null;
+    if (entry === undefined || file === null) return undefined;
     entry.file = null;
     entry.watcher?.kill();
     entry.watcher = null;

@@ -18,7 +18,7 @@ export interface Place {
 
 /**
  * A process's virtual addresses and what is behind them. One look-up per run of contiguous frames;
- * nothing is allocated on the way (DESIGN.md decision 3).
+ * nothing is allocated on the way (ARCHITECTURE.md).
  */
 export class AddressSpace {
   readonly vmas = new VmaList();

@@ -1,7 +1,7 @@
 import { ERRNO, type ErrnoName } from '../uapi/errno.ts';
 
 /**
- * A refusal inside the kernel: an error number and why, with the values (DESIGN.md decision 4). At
+ * A refusal inside the kernel: an error number and why, with the values (ARCHITECTURE.md). At
  * the system call boundary it becomes -errno, and the reason goes into the trace.
  */
 export class Errno extends Error {

@@ -14,7 +14,7 @@ const HISTORY = 10_000;
 
 /**
  * Named places where the kernel acquires something. A test arms the n-th to fail, and so sees every
- * unwinding (DESIGN.md decision 5; the kernel's fail_nth).
+ * unwinding (ARCHITECTURE.md; the kernel's fail_nth).
  */
 export class FailPoints {
   /** Who passes a point now: the kernel sets it. Points passed by nobody count for no task. */

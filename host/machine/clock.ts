@@ -32,7 +32,7 @@ const before = (a: Entry, b: Entry): boolean =>
 const COMPACT_AT = 1024;
 
 /**
- * The one virtual clock (DESIGN.md decision 2): a heap of calls by (time, order of scheduling).
+ * The one virtual clock (ARCHITECTURE.md): a heap of calls by (time, order of scheduling).
  * Calls for the present time bypass the heap; whatever the heap holds for that time was scheduled
  * earlier, so it goes first and the order stays first in, first out.
  */

@@ -87,22 +87,14 @@ export class Ram implements PhysicalMemory {
     else this.foreign?.write(address, new Uint8Array(BigUint64Array.of(value).buffer));
   }
 
-  /** False: foreign memory that is gone; `into` is zeros then. */
-  read(address: number, into: Uint8Array): boolean {
-    if (address < this.bytes.length) {
-      into.set(this.bytes.subarray(address, address + into.length));
-      return true;
-    }
-    const done = this.foreign?.read(address, into) === true;
-    if (!done) into.fill(0);
-    return done;
+  read(address: number, into: Uint8Array): void {
+    if (address < this.bytes.length) into.set(this.bytes.subarray(address, address + into.length));
+    else if (this.foreign?.read(address, into) !== true) into.fill(0);
   }
 
-  /** False: foreign memory that is gone. */
-  write(address: number, from: Uint8Array): boolean {
-    if (address >= this.bytes.length) return this.foreign?.write(address, from) === true;
-    this.bytes.set(from, address);
-    return true;
+  write(address: number, from: Uint8Array): void {
+    if (address < this.bytes.length) this.bytes.set(from, address);
+    else this.foreign?.write(address, from);
   }
 
   #distant(address: number, length: number): DataView {

@@ -93,7 +93,7 @@ export class Upstream implements Fabric {
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, false);
     if (status !== CPL.SUCCESS) return status;
     if (this.#address >= this.#ram.size) {
-      return completion(this.#ram.read(this.#address, into.subarray(at, at + length)));
+      return completion(this.#ram.foreign?.read(this.#address, into.subarray(at, at + length)));
     }
     copyBytes(into, at, this.#ram.bytes, this.#address, length);
     return CPL.SUCCESS;
@@ -116,7 +116,7 @@ export class Upstream implements Fabric {
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, true);
     if (status !== CPL.SUCCESS) return status;
     if (this.#address >= this.#ram.size) {
-      return completion(this.#ram.write(this.#address, from.subarray(at, at + length)));
+      return completion(this.#ram.foreign?.write(this.#address, from.subarray(at, at + length)));
     }
     copyBytes(this.#ram.bytes, this.#address, from, at, length);
     return CPL.SUCCESS;
@@ -146,8 +146,7 @@ export class Upstream implements Fabric {
     if (status !== CPL.SUCCESS) return status;
     const ram = this.#ram;
     if (source >= ram.size || this.#address >= ram.size) {
-      const held = new Uint8Array(length);
-      return completion(ram.read(source, held) && ram.write(this.#address, held));
+      return this.#copyForeign(source, this.#address, length);
     }
     ram.bytes.copyWithin(this.#address, source, source + length);
     return CPL.SUCCESS;
@@ -174,6 +173,17 @@ export class Upstream implements Fabric {
     if (!this.#mayMaster(rid)) return;
     if (!this.#unit.interruptRequest(rid, address, data)) return;
     this.#interrupts.deliver(address, data);
+  }
+
+  /** A copy with memory of a real process at one side or both. */
+  #copyForeign(source: number, target: number, length: number): CompletionStatus {
+    const { bytes, size, foreign } = this.#ram;
+    const held = new Uint8Array(length);
+    if (source < size) held.set(bytes.subarray(source, source + length));
+    else if (foreign?.read(source, held) !== true) return CPL.UNSUPPORTED_REQUEST;
+    if (target >= size) return completion(foreign?.write(target, held));
+    bytes.set(held, target);
+    return CPL.SUCCESS;
   }
 
   #mayMaster(rid: number): boolean {
@@ -226,8 +236,8 @@ export class Upstream implements Fabric {
 }
 
 /** Memory of a process that has gone does not answer. */
-function completion(done: boolean): CompletionStatus {
-  return done ? CPL.SUCCESS : CPL.UNSUPPORTED_REQUEST;
+function completion(done: boolean | undefined): CompletionStatus {
+  return done === true ? CPL.SUCCESS : CPL.UNSUPPORTED_REQUEST;
 }
 
 function isInterruptPage(page: number): boolean {

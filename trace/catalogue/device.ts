@@ -41,7 +41,7 @@ export const device = {
     'device',
     'dsa:dma',
     { device: 'text', pasid: 'int', from: 'addr', to: 'addr', bytes: 'int' },
-    'data moved',
+    'the data of a descriptor begins to move, for all its bytes (told once a descriptor)',
     'DSA',
   ),
   pageRequest: event(

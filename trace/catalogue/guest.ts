@@ -65,7 +65,7 @@ export const guest = {
       qw1: 'hex',
       qw2: 'hex',
     },
-    'the guest writes a PASID table entry (set, replace, clear)',
+    'the guest writes a PASID table entry; for a clear, the entry that goes is shown',
     'drivers/iommu/intel/pasid.c: intel_pasid_setup_first_level',
   ),
   deviceUp: event(

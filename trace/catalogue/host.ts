@@ -21,7 +21,7 @@ export const host = {
     'syscall:ioctl_return',
     { pid: 'int', fd: 'int', name: 'text', result: 'text', out: 'text', reason: 'text' },
     'what the kernel answered and wrote back, and for a refusal the check that refused it',
-    'DESIGN.md decision 4',
+    'ARCHITECTURE.md',
   ),
   objectNew: event(
     'host',
@@ -106,7 +106,7 @@ export const host = {
       qw1: 'hex',
       qw2: 'hex',
     },
-    "an entry of the device's PASID table in host memory is written (setup, replace, clear)",
+    "an entry of the device's PASID table in host memory is written; for a clear, what goes is shown",
     'drivers/iommu/intel/pasid.c',
   ),
   contextEntry: event(

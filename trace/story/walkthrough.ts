@@ -34,6 +34,19 @@ const DEPTHS = 1 << 20;
 /** How often an event of the same shape is told within a phase before it is only counted. */
 const TOLD = 1;
 
+/** The steps of the path itself: each of them is told, whoever takes it. */
+const ALWAYS = new Set([
+  'guest:program',
+  'guest:iommu_sva_bind_device',
+  'guest:iommu_sva_unbind_device',
+  'iommu:attach_device_pasid',
+  'iommu:replace_device_pasid',
+  'iommu:detach_device_pasid',
+]);
+
+/** The levels of a walk belong together: a walk that is told is told whole. */
+const WALK_LEVEL = 'vtd:walk_level';
+
 /**
  * Fields whose value makes two events of one name different things to tell; the last five are how
  * it turned out, so that a refusal is never folded into the successes before it.
@@ -56,10 +69,11 @@ const SHAPE_FIELDS = [
   'answer',
   'outcome',
   'code',
+  'perm',
 ] as const;
 
-/** Accesses to one function's config space or to unnamed registers are one thing to tell. */
-const REGISTER_OFFSET = /\+0x[0-9a-f]+$/;
+/** Accesses to config space or to unnamed registers are one thing to tell, wherever they go. */
+const INDIFFERENT = /(?<=^ECAM) .*|\+0x[0-9a-f]+$/;
 
 /**
  * Tells a run as it happens: phases with their causal chains. Nothing in it is scripted: each line is
@@ -71,6 +85,8 @@ export class Walkthrough {
   readonly #width: number;
   readonly #withVm: boolean;
   readonly #depths = new Uint8Array(DEPTHS);
+  /** 1 where the event was told. */
+  readonly #isTold = new Uint8Array(DEPTHS);
   /** How often each shape was told, by phase title, so that later processes' phases fold too. */
   readonly #told = new Map<string, Map<string, number>>();
   #folded = new Map<string, number>();
@@ -92,18 +108,30 @@ export class Walkthrough {
   add(record: EventRecord): void {
     const phase = phaseOf(record);
     if (phase !== undefined) this.#begin(phase.title, phase.who, record.ns);
-    const depth =
-      record.cause === 0 ? 0 : Math.min(this.#depths[record.cause % DEPTHS]! + 1, DEEPEST);
+    const parent = record.cause % DEPTHS;
+    const depth = record.cause === 0 ? 0 : Math.min(this.#depths[parent]! + 1, DEEPEST);
     this.#depths[record.seq % DEPTHS] = depth;
+    const tells = ALWAYS.has(record.def.name) || isRefusal(record) || this.#isNew(record, parent);
+    this.#isTold[record.seq % DEPTHS] = tells ? 1 : 0;
+    if (tells) {
+      this.#tell(record, depth);
+      return;
+    }
+    const name = record.def.name.slice(record.def.name.indexOf(':') + 1);
+    this.#folded.set(name, (this.#folded.get(name) ?? 0) + 1);
+  }
+
+  /**
+   * Whether an event shows something that this phase has not told yet. What a folded event caused is
+   * folded with it: a line never stands under a cause that is not its own.
+   */
+  #isNew(record: EventRecord, parent: number): boolean {
+    if (record.cause !== 0 && this.#isTold[parent] === 0) return false;
+    if (record.def.name === WALK_LEVEL) return true;
     const shape = shapeOf(record);
     const told = this.#toldNow.get(shape) ?? 0;
     this.#toldNow.set(shape, told + 1);
-    if (told >= TOLD) {
-      const name = record.def.name.slice(record.def.name.indexOf(':') + 1);
-      this.#folded.set(name, (this.#folded.get(name) ?? 0) + 1);
-      return;
-    }
-    this.#tell(record, depth);
+    return told < TOLD;
   }
 
   /** Closes the last phase: what was folded in it is counted out. */
@@ -152,11 +180,17 @@ export class Walkthrough {
   }
 }
 
+/** A refusal, or a fault that the unit records, is never folded. */
+function isRefusal({ values }: EventRecord): boolean {
+  const { result, recorded } = values;
+  return recorded === 1 || (typeof result === 'string' && /^-E/.test(result));
+}
+
 function shapeOf(record: EventRecord): string {
   let shape = record.def.name;
   for (const field of SHAPE_FIELDS) {
     const value = record.values[field];
-    if (value !== undefined) shape += `|${String(value).replace(REGISTER_OFFSET, '')}`;
+    if (value !== undefined) shape += `|${String(value).replace(INDIFFERENT, '')}`;
   }
   const { descriptor } = record.values;
   if (typeof descriptor === 'string') shape += `|${descriptor.split(' ', 1)[0] ?? ''}`;
@@ -164,7 +198,7 @@ function shapeOf(record: EventRecord): string {
 }
 
 /** Events with which a phase begins: power-on, a machine, a guest, a program's step, the end. */
-function phaseOf(record: EventRecord): { title: string; who: string } | undefined {
+export function phaseOf(record: EventRecord): { title: string; who: string } | undefined {
   const { values } = record;
   const vm = String(values['vm'] ?? '');
   switch (record.def.name) {

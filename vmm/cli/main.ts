@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { execCommand } from './exec.ts';
 import { oneLine, Refusal, whyNot } from './fail.ts';
+import { hostCommand } from './host.ts';
 import { runCommand } from './run.ts';
+import { tuiCommand } from './tui.ts';
 
 const USAGE_ERROR = 2;
 
@@ -21,6 +24,7 @@ function program(): Command {
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand(false)
+    .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
       outputError: (text, write) => {
@@ -28,7 +32,10 @@ function program(): Command {
       },
     });
   // A command that is added, not made, by the parent has its settings only when told so.
-  return cli.addCommand(runCommand().copyInheritedSettings(cli));
+  for (const command of [runCommand(), tuiCommand(), execCommand(), hostCommand()]) {
+    cli.addCommand(command.copyInheritedSettings(cli));
+  }
+  return cli;
 }
 
 /** Runs the command line and sets the exit code. One clear line on standard error says what failed. */

@@ -137,6 +137,7 @@ async function walk(
   const tells = options.quiet !== true && options.json !== true;
   const story = new Walkthrough((line) => process.stdout.write(`${printed(line)}\n`), {
     withVm: vms * procs > 1,
+    width: columns(),
   });
   const recording = options.trace === undefined ? undefined : new LineFile(options.trace);
   const progress = new Progress(2 * input.length * vms * procs);
@@ -192,4 +193,9 @@ function failedText({ verified }: Report, out: string | undefined): string {
 function interruptedText(ns: number, trace: string | undefined): string {
   const kept = trace === undefined ? '' : `; the events so far are in ${trace}`;
   return `interrupted at ${ns} ns of virtual time, nothing was written to --out${kept}`;
+}
+
+/** As wide as the terminal, within reason; 100 columns in a file or a pipe. */
+function columns(): number {
+  return process.stdout.isTTY ? Math.min(Math.max(process.stdout.columns, 60), 160) : 100;
 }

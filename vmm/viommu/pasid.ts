@@ -162,7 +162,7 @@ export class PasidAttachments {
   }
 
   *#detach(pasid: number, have: Attached): Task {
-    using _span = this.#change('clear', pasid, NOTHING);
+    using _span = this.#change('clear', pasid, have.entry?.words ?? NOTHING);
     const detaching = succeeded(this.#host.device.detach(pasid));
     const what = (): string => `detach PASID ${pasid}`;
     if ((yield* attempt(this.#host, what, detaching)) === null) return;

@@ -315,7 +315,7 @@ static void listen_at(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     memcpy(address.sun_path, path, strlen(path) + 1);
-    umask(077);
+    umask(0177);
     if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         listen(listen_fd, 1024) < 0 || !keep(listen_fd, ROLE_LISTEN, 0, EPOLLIN)) {
         const struct vsva_answer answer = {.result = -errno};

@@ -42,7 +42,7 @@ export function* attachPasid(
       device.enableFaults(faults);
       undo.defer(() => device.disableFaults(faults));
     }
-    yield* changeEntry(device, pasid, domain.entry(device.unit));
+    yield* changeEntry(device, pasid, () => domain.entry(device.unit));
     undo.commit();
   } finally {
     yield* undo.unwind();
@@ -61,8 +61,10 @@ export function* detachPasid(
   if (old !== null) yield* release(device, faults, old, pasid);
 }
 
-function* changeEntry(device: IntelDevice, pasid: number, entry: EntryWords): Task {
+/** @param entryNow the new entry as of the moment: dirty tracking of its domain may be toggled */
+function* changeEntry(device: IntelDevice, pasid: number, entryNow: () => EntryWords): Task {
   const { platform } = device.unit;
+  const entry = entryNow();
   platform.failpoints.point('intel:pasid-entry');
   if (!isPresent(device, pasid)) {
     yield* setupEntry(device, pasid, entry);
@@ -75,7 +77,7 @@ function* changeEntry(device: IntelDevice, pasid: number, entry: EntryWords): Ta
   }
   yield* teardownEntry(device, pasid);
   platform.failpoints.point('intel:pasid-entry-setup');
-  yield* setupEntry(device, pasid, entry);
+  yield* setupEntry(device, pasid, entryNow());
 }
 
 function* release(device: IntelDevice, faults: IopfQueue, old: IntelDomain, pasid: number): Task {

@@ -72,12 +72,14 @@ export class NestedDomain implements IntelDomain, TaggedDomain {
     tags.assign('NESTING_IOTLB', device, did, pasid);
     undo.defer(() => tags.unassign('NESTING_IOTLB', device, did, pasid));
     if (device.atsEnabled) tags.assign('NESTING_DEVTLB', device, did, pasid);
+    this.parent.dirty.attached({ device, pasid, did });
     undo.move();
   }
 
   release(device: IntelDevice, pasid: number): void {
     const did = device.unit.domainIds.of(this);
     if (did === undefined) return;
+    this.parent.dirty.detached(device, pasid, did);
     if (device.atsEnabled) this.parent.tags.unassign('NESTING_DEVTLB', device, did, pasid);
     this.parent.tags.unassign('NESTING_IOTLB', device, did, pasid);
     releaseTags(this, device, pasid);

@@ -5,6 +5,7 @@ import {
   IOMMU_HW_INFO_TYPE_DEFAULT,
   IOMMU_HW_INFO_TYPE_INTEL_VTD,
   IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
+  IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
   IOMMU_HWPT_DATA_VTD_S1,
@@ -96,7 +97,9 @@ export class IntelIommuOps implements IommuOps {
 
   capable(dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean {
     if (capability === 'coherency') return true;
-    return capability === 'ats' && deviceOf(dev).atsEnabled;
+    const device = deviceOf(dev);
+    if (capability === 'dirty') return device.unit.ecap.SSADS === 1;
+    return device.atsEnabled;
   }
 
   *probeDevice(dev: IommuDev): Task {
@@ -113,20 +116,29 @@ export class IntelIommuOps implements IommuOps {
   }
 
   /**
-   * A second-stage domain. Errno EOPNOTSUPP: user data, a flag other than NEST_PARENT and PASID, or
-   * NEST_PARENT on a unit that cannot nest. ENOMEM.
+   * A second-stage domain. Errno EOPNOTSUPP: user data, a flag other than NEST_PARENT, PASID and
+   * DIRTY_TRACKING, or one of them on a unit that cannot do it. ENOMEM.
    */
   domainAllocPaging(dev: IommuDev, flags: number, data: UserData | null): IommuDomain {
     const { unit } = deviceOf(dev);
-    const known = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID | IOMMU_HWPT_FAULT_ID_VALID;
+    const known =
+      IOMMU_HWPT_ALLOC_NEST_PARENT |
+      IOMMU_HWPT_ALLOC_PASID |
+      IOMMU_HWPT_ALLOC_DIRTY_TRACKING |
+      IOMMU_HWPT_FAULT_ID_VALID;
     if (data !== null) throw new Errno('EOPNOTSUPP', 'a paging domain takes no driver data');
     if ((flags & ~known) !== 0) throw new Errno('EOPNOTSUPP', `paging domain, flags ${flags}`);
     const nestParent = (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) !== 0;
     if (nestParent && !unit.nestedSupported) {
       throw new Errno('EOPNOTSUPP', 'the unit has no nested translation');
     }
+    const dirtyTracking = (flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) !== 0;
+    if (dirtyTracking && unit.ecap.SSADS === 0) {
+      throw new Errno('EOPNOTSUPP', 'the unit keeps no second-stage dirty bits');
+    }
     unit.platform.failpoints.point('intel:domain');
-    return new PagingDomain(this, this.#pagingOps, unit, this.#names.next('paging'), nestParent);
+    const use = { nestParent, dirtyTracking };
+    return new PagingDomain(this, this.#pagingOps, unit, this.#names.next('paging'), use);
   }
 
   /**

@@ -4,11 +4,12 @@ import { SS_LO } from '../../../devices/spec/x86/paging.ts';
 import { host } from '../../../trace/catalogue/host.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
-import type { IommuDomainOps, IommuOps } from '../iommu/ops.ts';
+import type { DirtyOps, IommuDomainOps, IommuOps } from '../iommu/ops.ts';
 import { PROT } from '../iommu/ops.ts';
 import type { PageRange } from './cache.ts';
 import { CacheTags } from './cache.ts';
 import type { IntelDevice } from './device.ts';
+import { DirtyTracking, dirtyOps } from './dirty.ts';
 import type { FaultHandler, IntelDomain, TaggedDomain } from './domain.ts';
 import type { EntryWords, SecondStage } from './pasid-entry.ts';
 import { secondStageEntry } from './pasid-entry.ts';
@@ -52,6 +53,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
   readonly aperture: { readonly start: bigint; readonly last: bigint };
   readonly nestParent: boolean;
   readonly tags: CacheTags;
+  /** Who has its table in a PASID-table entry, guests' tables on it included. */
+  readonly dirty: DirtyTracking;
+  readonly dirtyOps?: DirtyOps;
   faultHandler: FaultHandler = null;
   readonly #table: SecondStageTable;
   readonly #unit: IntelUnit;
@@ -63,23 +67,25 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
     ops: IommuDomainOps,
     unit: IntelUnit,
     label: string,
-    nestParent: boolean,
+    use: { readonly nestParent: boolean; readonly dirtyTracking: boolean },
   ) {
     this.owner = owner;
     this.ops = ops;
     this.label = label;
-    this.nestParent = nestParent;
+    this.nestParent = use.nestParent;
     this.tags = new CacheTags(label, false);
     this.#unit = unit;
     this.#addressWidth = unit.addressWidth;
     this.#table = new SecondStageTable(unit.platform, unit.levels, unit.cap.SSLPS);
+    this.dirty = new DirtyTracking(this.#table, this.tags);
+    if (use.dirtyTracking) this.dirtyOps = dirtyOps(this.dirty);
     this.pageSizes = this.#table.pageSizes;
     const pages = Math.min(this.#table.limit, 2 ** (unit.cap.MGAW + 1 - 12));
     this.aperture = { start: 0n, last: BigInt(pages) * 4096n - 1n };
   }
 
   get secondStage(): SecondStage {
-    return { root: this.#table.root, addressWidth: this.#addressWidth };
+    return { root: this.#table.root, addressWidth: this.#addressWidth, dirty: this.dirty.on };
   }
 
   /**
@@ -94,6 +100,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
     if ((this.#unit.cap.SSLPS & ~SSLPS) !== 0) {
       throw new Errno('EINVAL', `${this.label} may have large pages that the unit has not`);
     }
+    if (this.dirtyOps !== undefined && unit.ecap.SSADS === 0) {
+      throw new Errno('EINVAL', `${this.label} tracks dirty pages, which the unit cannot`);
+    }
     if (this.#unit.ecap.SMPWCS !== unit.ecap.SMPWCS) {
       throw new Errno('EINVAL', `${this.label}: page walks of the unit have another coherency`);
     }
@@ -101,10 +110,13 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
 
   acquire(device: IntelDevice, pasid: number): void {
     this.requireCompatible(device.unit);
-    acquireTags(this, device, pasid);
+    const did = acquireTags(this, device, pasid);
+    this.dirty.attached({ device, pasid, did });
   }
 
   release(device: IntelDevice, pasid: number): void {
+    const did = device.unit.domainIds.of(this);
+    if (did !== undefined) this.dirty.detached(device, pasid, did);
     releaseTags(this, device, pasid);
   }
 

@@ -15,6 +15,8 @@ export interface SecondStage {
   /** Physical address of its top-level page. */
   readonly root: number;
   readonly addressWidth: number;
+  /** Its dirty bits are kept. */
+  readonly dirty: boolean;
 }
 
 export type GuestFirstStage = StructValues<typeof iommu_hwpt_vtd_s1>;
@@ -37,6 +39,7 @@ export function secondStageEntry(unit: IntelUnit, table: SecondStage, did: numbe
     DID: did,
     AW: table.addressWidth,
     SSPTPTR: table.root,
+    SSADE: table.dirty,
     PWSNP: unit.ecap.SMPWCS,
   });
 }
@@ -75,6 +78,7 @@ export function nestedEntry(
     DID: did,
     AW: parent.addressWidth,
     SSPTPTR: parent.root,
+    SSADE: parent.dirty,
     FSPM: fiveLevels ? FSPM.LEVELS_5 : FSPM.LEVELS_4,
     FSPTPTR: root,
     SRE: sre,

@@ -8,7 +8,7 @@ import { flushNewEntry, flushOldEntry } from './flush.ts';
 import type { EntryWords } from './pasid-entry.ts';
 import type { Replacement } from './pasid-table.ts';
 
-const { P, FPD } = pasidEntry.masks;
+const { P, FPD, SSADE } = pasidEntry.masks;
 
 /** Whether the PASID has a present entry. */
 export function isPresent(device: IntelDevice, pasid: number): boolean {
@@ -71,10 +71,32 @@ export function* teardownEntry(device: IntelDevice, pasid: number, faultIgnore =
   if (!faultIgnore) yield* device.drain(pasid);
 }
 
+/**
+ * Changes SSADE of a present entry that has the domain id `did`; nothing happens to another one
+ * (intel_pasid_setup_dirty_tracking). Cannot fail.
+ */
+export function* setDirtyEnable(
+  device: IntelDevice,
+  pasid: number,
+  did: number,
+  enable: boolean,
+): Task {
+  const old = device.table.read(pasid);
+  const { P: present, DID, SSADE: before } = pasidEntry.decode(old);
+  if (present === 0 || DID !== did || (before === 1) === enable) return;
+  const entry = old.slice();
+  entry[0] = enable ? old[0]! | SSADE : old[0]! & ~SSADE;
+  const replacement = device.table.prepareReplace(pasid, entry);
+  using _span = span(device, pasid, enable ? 'dirty on' : 'dirty off', entry, replacement.address);
+  replacement.apply();
+  yield* flushOldEntry(device, pasid, old, false);
+  replacement.finish();
+}
+
 function span(
   device: IntelDevice,
   pasid: number,
-  change: 'setup' | 'replace' | 'clear',
+  change: 'setup' | 'replace' | 'clear' | 'dirty on' | 'dirty off',
   entry: EntryWords,
   address = device.table.addressOf(pasid),
 ): Disposable {

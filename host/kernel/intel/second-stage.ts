@@ -90,6 +90,32 @@ export class SecondStageTable {
     return result;
   }
 
+  /**
+   * Tells of every dirty leaf that meets `count` pages from `page` on, as far as it lies in them,
+   * and clears its dirty bit with `clear`. Returns whether there was one.
+   */
+  takeDirty(
+    page: number,
+    count: number,
+    clear: boolean,
+    tell: (page: number, count: number) => void,
+  ): boolean {
+    const end = Math.min(page + count, this.limit);
+    let found = false;
+    for (let at = page; at < end; ) {
+      const { slot, lo, level } = this.#leaf(at);
+      const pages = levelPages(level);
+      const next = Math.min(at - (at % pages) + pages, end);
+      if ((lo & (SS_LO.R | SS_LO.W)) !== 0 && (lo & SS_LO.D) !== 0) {
+        found = true;
+        tell(at, next - at);
+        if (clear) this.#ram.write32(slot, lo & ~SS_LO.D);
+      }
+      at = next;
+    }
+    return found;
+  }
+
   freeTables(tables: readonly number[]): void {
     for (const table of tables) freeTable(this.#platform, table);
   }
@@ -103,14 +129,19 @@ export class SecondStageTable {
   /** Frame behind a page, or -1. */
   lookup(page: number): number {
     if (page < 0 || page >= this.limit) return -1;
+    const { slot, lo, level } = this.#leaf(page);
+    if ((lo & (SS_LO.R | SS_LO.W)) === 0) return -1;
+    return this.#target(slot) + (page % levelPages(level));
+  }
+
+  /** The entry that maps a page, or the one that is not present. */
+  #leaf(page: number): { slot: number; lo: number; level: number } {
     let table = this.root;
     for (let level = this.levels; ; level--) {
       const slot = table + 8 * pageIndex(page, level);
       const lo = this.#ram.read32(slot);
-      if ((lo & (SS_LO.R | SS_LO.W)) === 0) return -1;
-      if (level === 1 || (lo & SS_LO.PS) !== 0) {
-        return this.#target(slot) + (page % levelPages(level));
-      }
+      const present = (lo & (SS_LO.R | SS_LO.W)) !== 0;
+      if (!present || level === 1 || (lo & SS_LO.PS) !== 0) return { slot, lo, level };
       table = this.#target(slot) * PAGE_BYTES;
     }
   }

@@ -3,10 +3,14 @@ import {
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_ALLOC_NEST_PARENT,
   IOMMU_HWPT_ALLOC_PASID,
+  IOMMU_HWPT_DATA_VTD_S1,
   IOMMU_HWPT_FAULT_ID_VALID,
+  IOMMU_HWPT_INVALIDATE_DATA_VTD_S1,
   IOMMU_IOAS_MAP_FIXED_IOVA,
   IOMMU_IOAS_MAP_READABLE,
   IOMMU_IOAS_MAP_WRITEABLE,
+  iommu_hwpt_vtd_s1,
+  iommu_hwpt_vtd_s1_invalidate,
 } from '../../uapi/iommufd.ts';
 import type { FieldType, FieldValue, Struct } from '../../uapi/struct.ts';
 import type { Mm } from '../mm.ts';
@@ -54,7 +58,36 @@ export function describeArgument(mm: Mm, address: number, struct: Struct, bytes:
     const names = name === 'flags' ? FLAGS[struct.name] : undefined;
     texts.push(`${name}=${names === undefined ? plain(value) : flagText(Number(value), names)}`);
   }
+  const payload = PAYLOADS[struct.name];
+  if (payload !== undefined && payload.type === values['data_type']) {
+    const text = describePayload(mm, payload.struct, values['data_uptr']);
+    if (text !== '') texts.push(`${payload.struct.name}{${text}}`);
+  }
   return texts.join(' ');
+}
+
+/** Driver data behind `data_uptr`, by the type the caller names: where stage 1 crosses to the host. */
+const PAYLOADS: Readonly<Record<string, { readonly type: number; readonly struct: Struct }>> = {
+  iommu_hwpt_alloc: { type: IOMMU_HWPT_DATA_VTD_S1, struct: iommu_hwpt_vtd_s1 },
+  iommu_hwpt_invalidate: {
+    type: IOMMU_HWPT_INVALIDATE_DATA_VTD_S1,
+    struct: iommu_hwpt_vtd_s1_invalidate,
+  },
+};
+
+/** The (first) structure there. */
+function describePayload(mm: Mm, struct: Struct, pointer: unknown): string {
+  if (typeof pointer !== 'bigint' || pointer === 0n) return '';
+  try {
+    const bytes = mm.copyFrom(pointer, struct.size);
+    const values = struct.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+    return Object.entries(values)
+      .filter(([name]) => !HIDDEN.test(name))
+      .map(([name, value]) => `${name}=${plain(value)}`)
+      .join(' ');
+  } catch {
+    return '';
+  }
 }
 
 /** 64-bit values are addresses and lengths. */

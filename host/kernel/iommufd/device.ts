@@ -113,6 +113,18 @@ export function* unbindDevice(idev: IommufdDevice): Task {
 }
 
 /**
+ * The device is gone from its bus: whatever is attached to it is detached, PASIDs in ascending order
+ * and the RID last, and it is taken back. HWPTs stay; a vDEVICE of it leaves a tombstone.
+ */
+export function* removeDevice(idev: IommufdDevice): Task {
+  const attached = [...idev.igroup.slots].filter(([, slot]) => slot.devices.has(idev));
+  const pasids = attached.map(([pasid]) => pasid).filter((pasid) => pasid !== NO_PASID);
+  for (const pasid of pasids.sort((a, b) => a - b)) yield* detachDevice(idev, pasid);
+  yield* detachDevice(idev, NO_PASID);
+  yield* unbindDevice(idev);
+}
+
+/**
  * Attaches the RID (`pasid` 0) or a PASID to a HWPT, or to an IOAS through an auto-domain.
  *
  * @returns the id of the HWPT

@@ -45,14 +45,14 @@ export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
 function invalidationOf(object: IommufdObject): (array: UserArray) => Task {
   if (object instanceof HwptNested) {
     const { domain } = object;
-    const { cacheInvalidateUser } = domain.ops;
-    if (cacheInvalidateUser !== undefined) return (array) => cacheInvalidateUser(domain, array);
+    const { ops } = domain;
+    if (ops.cacheInvalidateUser !== undefined) {
+      return (array) => ops.cacheInvalidateUser!(domain, array);
+    }
   } else if (object instanceof IommufdViommu) {
     const { core } = object;
-    if (core.ops?.cacheInvalidate !== undefined) {
-      const { cacheInvalidate } = core.ops;
-      return (array) => cacheInvalidate(core, array);
-    }
+    const { ops } = core;
+    if (ops?.cacheInvalidate !== undefined) return (array) => ops.cacheInvalidate!(core, array);
   } else {
     throw new Errno('EINVAL', `object ${object.id} is of type ${object.type}`);
   }

@@ -61,7 +61,7 @@ export class IommufdFile implements FileOps {
   }
 
   mmap(_caller: Caller, file: OpenFile, request: MmapRequest): MmapResult {
-    return mapRange(this.ctx, file, request);
+    return mapRange(this.ctx.mmaps, file, request);
   }
 
   *release(): Task {

@@ -2,11 +2,10 @@
 import { MAP_PRIVATE, MAP_TYPE, PROT_EXEC } from '../../uapi/poll.ts';
 import { Errno } from '../errno.ts';
 import type { MmapRequest, MmapResult, OpenFile } from '../file.ts';
-import type { IommufdCtx, IommufdObject } from './object.ts';
 
 /** Memory of an object, which lives as long as it is mapped. */
 export interface MmapRange {
-  readonly owner: IommufdObject;
+  readonly owner: { users: number };
   readonly physicalAddress: number;
   readonly bytes: number;
 }
@@ -40,12 +39,12 @@ export class MmapTable {
  *
  * @throws Errno EINVAL: not shared; EPERM: executable; ENXIO: not exactly one range
  */
-export function mapRange(ctx: IommufdCtx, file: OpenFile, request: MmapRequest): MmapResult {
+export function mapRange(table: MmapTable, file: OpenFile, request: MmapRequest): MmapResult {
   if ((request.flags & MAP_TYPE) === MAP_PRIVATE) {
     throw new Errno('EINVAL', 'a private mapping of an iommufd');
   }
   if ((request.prot & PROT_EXEC) !== 0) throw new Errno('EPERM', 'an executable mapping');
-  const range = ctx.mmaps.get(request.offset);
+  const range = table.get(request.offset);
   if (range?.bytes !== request.length) {
     const what = `${request.length} bytes at offset 0x${request.offset.toString(16)}`;
     throw new Errno('ENXIO', `${what} are not what an object offers`);

@@ -85,7 +85,8 @@ export class IommufdVeventq extends IommufdObject implements EventSink {
 
   /** The head has been read. */
   taken(): void {
-    if (this.deliver.shift()?.payload != null) this.#events--;
+    const event = this.deliver.shift();
+    if (event !== undefined && event.payload !== null) this.#events--;
   }
 
   *destroy(): Task {

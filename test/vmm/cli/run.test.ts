@@ -201,7 +201,7 @@ test.serial('--trace keeps every event, in order, each after its cause', async (
   const last = lines.find(({ event }) => event === 'host:leftovers')!;
   t.like(last, { ...leftovers });
 
-  // What DESIGN.md promises hangs together: guest bind, VM exit, ioctl, attach, PASID-table write and
+  // What ARCHITECTURE.md promises hangs together: guest bind, VM exit, ioctl, attach, PASID-table write and
   // flush; page request, guest handler, response.
   const chain = (line: TraceLine | undefined): string[] => {
     const events: string[] = [];

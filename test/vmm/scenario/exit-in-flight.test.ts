@@ -1,12 +1,12 @@
 /** A guest program that dies while the device works for it, on the whole machine. */
 import test from 'ava';
-import { encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
-import { DescriptorFlag, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import {
   BOOT_PARAMS_BYTES,
   BOOT_PARAMS_GPA,
   decodeBootParams,
 } from '../../../devices/spec/boot.ts';
+import { encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
+import { DescriptorFlag, Opcode } from '../../../devices/spec/dsa/opcodes.ts';
 import { readPlatform } from '../../../guest/acpi.ts';
 import type { Core } from '../../../guest/core.ts';
 import { CpuState } from '../../../guest/cpu-state.ts';

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { HOST_ECAP } from '../../../../devices/spec/vtd/capabilities.ts';
 import { coveringMask } from '../../../../host/kernel/intel/cache.ts';
 import type { UserArray } from '../../../../host/kernel/iommu/ops.ts';
 import {
@@ -86,7 +87,10 @@ test('domain allocation refuses what the driver has not', (t) => {
   const dev = world.devs[0]!;
   const { ops } = dev;
   const refused = { message: /EOPNOTSUPP/ };
-  t.throws(() => ops.domainAllocPaging(dev, IOMMU_HWPT_ALLOC_DIRTY_TRACKING, null), refused);
+  const unable = makeWorld({ ecap: HOST_ECAP & ~(1n << 45n) }).devs[0]!;
+  t.false(unable.ops.capable(unable, 'dirty'));
+  const flag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING;
+  t.throws(() => unable.ops.domainAllocPaging(unable, flag, null), refused);
   const data = { type: 1, bytes: new Uint8Array(24) };
   t.throws(() => ops.domainAllocPaging(dev, 0, data), refused);
   const plain = ops.domainAllocPaging(dev, IOMMU_HWPT_ALLOC_PASID, null);

@@ -1,0 +1,59 @@
+import type { EventRecord } from '../../trace/event.ts';
+import { phaseOf } from '../../trace/story/walkthrough.ts';
+import { keepLast, num } from './fields.ts';
+import { type Sentence, sentenceOf } from './notable.ts';
+
+/** A sentence about an event. */
+export interface Notable extends Sentence {
+  readonly seq: number;
+  readonly ns: number;
+}
+
+/** Where the run is. */
+export interface RunState {
+  /** Virtual time of the last event in nanoseconds. */
+  readonly ns: number;
+  /** undefined until power-on told it. */
+  readonly seed: number | undefined;
+  readonly events: number;
+  /** Phases begun, and what the last one is. */
+  readonly phases: number;
+  readonly phase: string;
+  /** The last notable things, oldest first. */
+  readonly lately: readonly Notable[];
+}
+
+const MOST_NOTABLE = 128;
+
+export const EMPTY_RUN: RunState = {
+  ns: 0,
+  seed: undefined,
+  events: 0,
+  phases: 0,
+  phase: '',
+  lately: [],
+};
+
+export function reduceRun(state: RunState, batch: readonly EventRecord[]): RunState {
+  if (batch.length === 0) return state;
+  let { seed, phases, phase } = state;
+  const lately: Notable[] = [];
+  for (const record of batch) {
+    const begun = phaseOf(record);
+    if (begun !== undefined) {
+      phases++;
+      phase = begun.who === '' ? begun.title : `${begun.title} (${begun.who})`;
+    }
+    if (record.def.name === 'engine:power_on') seed = num(record, 'seed');
+    const sentence = sentenceOf(record);
+    if (sentence !== undefined) lately.push({ ...sentence, seq: record.seq, ns: record.ns });
+  }
+  return {
+    ns: batch.at(-1)?.ns ?? state.ns,
+    seed,
+    events: state.events + batch.length,
+    phases,
+    phase,
+    lately: keepLast(state.lately, lately, MOST_NOTABLE),
+  };
+}

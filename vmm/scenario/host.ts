@@ -1,0 +1,28 @@
+import { DsaDevice } from '../../devices/dsa/dsa.ts';
+import { bootKernel } from '../../host/kernel/boot.ts';
+import type { Kernel } from '../../host/kernel/kernel.ts';
+import { Machine } from '../../host/machine/machine.ts';
+import type { Listener } from '../../trace/tracer.ts';
+
+export interface HostOptions {
+  readonly seed: number;
+  /** Accelerators, 0..31. */
+  readonly devices: number;
+  readonly ramBytes: number;
+  readonly listeners: readonly Listener[];
+}
+
+/** A machine with accelerators and a host kernel, booted: what real programs run on. */
+export function bootHost({ seed, devices, ramBytes, listeners }: HostOptions): Kernel {
+  const functions = Array.from(
+    { length: devices },
+    () => (rid: number, world: Omit<ConstructorParameters<typeof DsaDevice>[0], 'rid'>) =>
+      new DsaDevice({ rid, ...world }),
+  );
+  const machine = new Machine({ ramBytes, seed, functions });
+  for (const listener of listeners) machine.trace.listen(listener);
+  const boot = machine.scheduler.spawn('boot', bootKernel(machine));
+  machine.clock.run(() => boot.done);
+  machine.scheduler.rethrow();
+  return boot.result!;
+}
