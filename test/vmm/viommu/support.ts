@@ -9,9 +9,9 @@ import { Iommufd } from '../../../vmm/iommufd.ts';
 import { GUEST_RID } from '../../../vmm/layout.ts';
 import { MemoryMap } from '../../../vmm/memory-map.ts';
 import { VfioDevice } from '../../../vmm/vfio-device.ts';
+import type { Group } from '../../../vmm/viommu/faults.ts';
 import { GuestTables } from '../../../vmm/viommu/guest-tables.ts';
 import type { HostSide } from '../../../vmm/viommu/host-side.ts';
-import type { Group } from '../../../vmm/viommu/faults.ts';
 import type { StaleFaults } from '../../../vmm/viommu/pasid.ts';
 import { FakeHost } from '../fake-host.ts';
 
