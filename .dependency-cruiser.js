@@ -37,7 +37,7 @@ const zones = [
   {
     name: 'host-bridge',
     files: '^host/bridge/',
-    may: [kernel, machine, uapi, syscall, traceCore],
+    may: [kernel, uapi, syscall, traceCore],
     node: true,
   },
   {

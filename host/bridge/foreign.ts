@@ -1,4 +1,4 @@
-import type { ForeignMemory } from '../machine/ram.ts';
+import type { ForeignMemory } from '../kernel/kernel.ts';
 
 const PAGE_BYTES = 4096;
 /** Frames of one window: 64 MiB. */

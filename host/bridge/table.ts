@@ -1,7 +1,6 @@
 import { Errno } from '../kernel/errno.ts';
 import type { OpenFile } from '../kernel/file.ts';
-import type { Kernel } from '../kernel/kernel.ts';
-import type { Thread } from '../machine/scheduler.ts';
+import type { Kernel, Thread } from '../kernel/kernel.ts';
 import type { Task } from '../syscall.ts';
 import { POLLIN } from '../uapi/poll.ts';
 import type { Broker } from './broker.ts';

@@ -9,6 +9,10 @@ import { PageAllocator } from './page-alloc.ts';
 import type { PciDev } from './pci.ts';
 import { Process, type ProcessHost } from './process.ts';
 
+/** What of the machine shows in the kernel's own interface, for those who see only the kernel. */
+export type { ForeignMemory } from '../machine/ram.ts';
+export type { Thread } from '../machine/scheduler.ts';
+
 /** Where Linux versions differ: the kernel's named options. */
 export interface KernelOptions {
   /**

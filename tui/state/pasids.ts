@@ -19,7 +19,7 @@ export interface PasidRow {
   readonly pasid: number;
   /** Guest process, 0 for none: PASID 0 is the function itself. */
   readonly pid: number;
-  /** Requester id as the guest and the device write it. */
+  /** The host's function, which the guest may know by another requester id. */
   readonly device: string;
   readonly hwpt: number;
   /** Oldest first, the last few only. */
@@ -72,12 +72,7 @@ const HANDLERS: Readonly<Record<string, (draft: Draft, record: EventRecord) => v
     draft.vmOfDevice.set(functionName(text(record, 'detail')), vm);
   },
   'guest:iommu_sva_bind_device': byVm((row, record) =>
-    stepped(
-      { ...row, pid: num(record, 'pid'), device: text(record, 'rid') },
-      record,
-      'bound',
-      row.hwpt,
-    ),
+    stepped({ ...row, pid: num(record, 'pid') }, record, 'bound', row.hwpt),
   ),
   'vmm:vtd_device_attach_hwpt': byVm((row, record) =>
     stepped(row, record, num(record, 'old') === 0 ? 'attached' : 'replaced', num(record, 'hwpt')),

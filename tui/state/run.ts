@@ -1,12 +1,16 @@
 import type { EventRecord } from '../../trace/event.ts';
 import { phaseOf } from '../../trace/story/walkthrough.ts';
-import { keepLast, num } from './fields.ts';
+import { num } from './fields.ts';
 import { type Sentence, sentenceOf } from './notable.ts';
 
 /** A sentence about an event. */
 export interface Notable extends Sentence {
   readonly seq: number;
   readonly ns: number;
+  /** The event's name. */
+  readonly name: string;
+  /** Events of this name in a row, of which this is the last. */
+  readonly times: number;
 }
 
 /** Where the run is. */
@@ -37,7 +41,7 @@ export const EMPTY_RUN: RunState = {
 export function reduceRun(state: RunState, batch: readonly EventRecord[]): RunState {
   if (batch.length === 0) return state;
   let { seed, phases, phase } = state;
-  const lately: Notable[] = [];
+  const lately = [...state.lately];
   for (const record of batch) {
     const begun = phaseOf(record);
     if (begun !== undefined) {
@@ -46,7 +50,7 @@ export function reduceRun(state: RunState, batch: readonly EventRecord[]): RunSt
     }
     if (record.def.name === 'engine:power_on') seed = num(record, 'seed');
     const sentence = sentenceOf(record);
-    if (sentence !== undefined) lately.push({ ...sentence, seq: record.seq, ns: record.ns });
+    if (sentence !== undefined) note(lately, sentence, record);
   }
   return {
     ns: batch.at(-1)?.ns ?? state.ns,
@@ -54,6 +58,19 @@ export function reduceRun(state: RunState, batch: readonly EventRecord[]): RunSt
     events: state.events + batch.length,
     phases,
     phase,
-    lately: keepLast(state.lately, lately, MOST_NOTABLE),
+    lately: lately.slice(-MOST_NOTABLE),
   };
+}
+
+/** Adds a sentence. Page requests come in hundreds: a row of them is one sentence, the last. */
+function note(
+  lately: Notable[],
+  sentence: Sentence,
+  { seq, ns, def: { name } }: EventRecord,
+): void {
+  const last = lately.at(-1);
+  const again = name === 'dsa:page_request' && last?.name === name;
+  if (again) lately.pop();
+  lately.push({ ...sentence, seq, ns, name, times: again ? last.times + 1 : 1 });
+  if (lately.length > 2 * MOST_NOTABLE) lately.splice(0, lately.length - MOST_NOTABLE);
 }

@@ -42,9 +42,9 @@ export function Overview({ state, size }: { state: AppState; size: Size }): Reac
   const left = h(
     Box,
     { flexDirection: 'column', width, height: rows, overflow: 'hidden' },
-    ...lines(drawn.slice(0, rows - 1)),
-    h(Box, { key: 'gap', flexGrow: 1 }),
-    ...(wide ? [] : lately(run.lately, Math.max(1, rows - drawn.length - 1), width)),
+    lines(drawn.slice(0, rows - 1)),
+    h(Box, { flexGrow: 1 }),
+    wide ? null : lately(run.lately, Math.max(1, rows - drawn.length - 1), width),
   );
   if (!wide) return left;
   return h(
@@ -113,14 +113,14 @@ function lately(all: readonly Notable[], rows: number, columns: number): ReactEl
   if (all.length === 0) {
     return lines([[span('  Nothing has happened yet.', 'muted')]]);
   }
-  if (rows === 1) return lines(all.slice(-1).map((last) => sentenceLine(last, last.text, true)));
-  const told: Span[][] = [];
+  if (rows === 1) return lines(all.slice(-1).map((last) => sentenceLine(last, told(last), true)));
+  const shown: Span[][] = [];
   for (let i = all.length - 1; i >= 0; i--) {
     const sentence = sentenceLines(all[i]!, columns);
-    if (told.length > 0 && told.length + sentence.length > rows) break;
-    told.unshift(...sentence);
+    if (shown.length > 0 && shown.length + sentence.length > rows) break;
+    shown.unshift(...sentence);
   }
-  return lines(told.slice(0, rows));
+  return lines(shown.slice(0, rows));
 }
 
 /** The same in a pane of its own. */
@@ -129,16 +129,19 @@ function Lately({ run, size }: { run: RunState; size: Size }): ReactElement {
     Box,
     { flexDirection: 'column', width: size.columns, height: size.rows, overflow: 'hidden' },
     h(Rule, { title: 'What happened (ms)', width: size.columns }),
-    ...lately(run.lately, size.rows - 1, size.columns),
+    lately(run.lately, size.rows - 1, size.columns),
   );
 }
 
 const TIME_COLUMNS = 11;
 const MARGIN = TIME_COLUMNS + 3;
 
+/** The sentence, and how often it was said in a row. */
+const told = ({ text, times }: Notable): string => (times === 1 ? text : `${text} (×${times})`);
+
 /** A sentence with its time and sign; what is too long goes on in the next line. */
 const sentenceLines = (notable: Notable, columns: number): Span[][] =>
-  wrap(notable.text.split(/\s+/), columns - MARGIN, 0).map((part, i) =>
+  wrap(told(notable).split(/\s+/), columns - MARGIN, 0).map((part, i) =>
     sentenceLine(notable, part, i === 0),
   );
 

@@ -73,7 +73,11 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
 
 /** A recording grows as the run goes: what it would destroy cannot be had back. */
 function refuseOverwriting(path: string, options: RunOptions): void {
-  const { trace } = options;
+  const { out, trace } = options;
+  if (out === '-' || trace === '-') {
+    const option = out === '-' ? '--out' : '--trace';
+    throw new Refusal(2, `${option} needs a file: standard output has the walkthrough`);
+  }
   if (trace === undefined) return;
   if (path !== '-' && sameFile(path, trace)) {
     throw new Refusal(2, `--trace would overwrite the file itself: ${path}`);
@@ -169,7 +173,7 @@ async function walk(
       progress.show();
       recording?.flush();
       await new Promise(setImmediate);
-      if (interruption.asked) throw new Refusal(1, interruptedText(world.ns, options.trace));
+      if (interruption.asked) throw new Refusal(1, interruptedText(world.ns, options));
     }
     if (tells) story.end();
     const report = makeReport({ path, input, options, tally, result: world.result() });
@@ -190,9 +194,10 @@ function failedText({ verified }: Report, out: string | undefined): string {
   return out === undefined ? what : `${what}; nothing was written to ${out}`;
 }
 
-function interruptedText(ns: number, trace: string | undefined): string {
+function interruptedText(ns: number, { out, trace }: RunOptions): string {
+  const missing = out === undefined ? '' : `; nothing was written to ${out}`;
   const kept = trace === undefined ? '' : `; the events so far are in ${trace}`;
-  return `interrupted at ${ns} ns of virtual time, nothing was written to --out${kept}`;
+  return `interrupted at ${ns} ns of virtual time${missing}${kept}`;
 }
 
 /** As wide as the terminal, within reason; 100 columns in a file or a pipe. */

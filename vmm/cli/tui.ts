@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import type { EventRecord } from '../../trace/event.ts';
 import { Tally } from '../../trace/story/counts.ts';
-import { type Source, showDashboard } from '../../tui/dashboard.ts';
+import type { Source } from '../../tui/dashboard.ts';
 import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
 import { readInput } from './files.ts';
@@ -67,6 +67,9 @@ async function show(source: Source): Promise<void> {
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, abort);
+  // React is slower and keeps records for its developer tools unless this is said before it loads.
+  process.env['NODE_ENV'] ??= 'production';
+  const { showDashboard } = await import('../../tui/dashboard.ts');
   const { stdin, stdout } = process;
   const colours = (process.env['NO_COLOR'] ?? '') === '';
   try {

@@ -57,8 +57,17 @@ test('the counts are those of the run', (t) => {
   t.is(gauge(model, 'device', 'queued'), 0);
   t.is(gauge(model, 'host', 'objects'), 0);
   t.is(model.run.seed, 7);
-  t.is(model.run.ns, run.at(-1)?.ns);
+  t.is(model.run.ns, run.at(-1)!.ns);
   t.regex(model.run.lately.at(-1)?.text ?? '', /holds nothing any more/);
+});
+
+test('page requests in a row are one sentence with their number', (t) => {
+  const asks = run.filter(({ def }) => def.name === 'dsa:page_request').slice(0, 5);
+  const [begin] = run;
+  const { lately } = reduceModel(EMPTY_MODEL, [begin!, ...asks]).run;
+  t.is(lately.length, 2);
+  t.is(lately[1]?.times, 5);
+  t.is(lately[1]?.seq, asks.at(-1)?.seq);
 });
 
 test('state stays bounded however long it goes on', (t) => {
@@ -69,7 +78,7 @@ test('state stays bounded however long it goes on', (t) => {
       ...record,
       seq: ++seq,
       ns: seq * 1000,
-      values: { ...record.values, ...('pasid' in record.values && { pasid: seq }) },
+      values: 'pasid' in record.values ? { ...record.values, pasid: seq } : record.values,
     }));
     model = reduceModel(model, again);
   }

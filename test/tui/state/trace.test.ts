@@ -39,7 +39,7 @@ test('the replace descends from the guest moving its page table', (t) => {
   t.false(cut);
   t.is(causes[0]?.cause, 0);
   t.is(names.at(-1), 'iommu:replace_device_pasid');
-  const told = ['guest:pasid_entry', 'vmm:kvm_exit', 'syscall:ioctl'];
+  const told = ['guest:mm_move_root', 'guest:pasid_entry', 'syscall:ioctl'];
   t.deepEqual(
     told.filter((name) => names.includes(name)),
     told,

@@ -112,6 +112,19 @@ test('what a guest says cannot move the cursor', (t) => {
   }
 });
 
+test.serial('React has nothing to warn of', (t) => {
+  const { error } = console;
+  const warnings: unknown[] = [];
+  console.error = (...words: unknown[]) => warnings.push(words);
+  try {
+    for (const [columns, rows] of SIZES)
+      for (const [, state] of STATES) frame(state, columns, rows);
+  } finally {
+    console.error = error;
+  }
+  t.deepEqual(warnings, []);
+});
+
 test('state is told by sign and word, not by colour alone', (t) => {
   const pasids = frame(after(full, 'pasids'), 80, 24).join('\n');
   t.regex(pasids, /○ detached/);

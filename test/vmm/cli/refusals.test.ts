@@ -15,6 +15,8 @@ const MISUSES: [what: string, args: string[], message: RegExp][] = [
   ['a memory size that is none', ['run', '--mem', 'big'], /--mem <SIZE>.*'big'.*256M/],
   ['two kinds of output', ['run', '--quiet', '--json'], /'--quiet'.*'--json'/],
   ['steps without a terminal', ['run', '--step'], /--step.*not a terminal/],
+  ['a copy to standard output', ['run', '--out', '-'], /--out needs a file/],
+  ['a recording to standard output', ['run', '--trace', '-'], /--trace needs a file/],
   ['more host than there can be', ['run', '--mem', '4G', '--vms', '3'], /8 GiB.*--mem or --vms/],
 ];
 

@@ -335,7 +335,7 @@ test.serial('an interrupted run says so and leaves only the events so far', asyn
     signal: 'SIGINT',
   });
   t.is(ended.status, 1);
-  t.regex(ended.stderr, /^vsva: interrupted at \d+ ns of virtual time, [^\n]+\n$/);
+  t.regex(ended.stderr, /^vsva: interrupted at \d+ ns of virtual time; [^\n]+\n$/);
   t.deepEqual(readdirSync(folder).sort(), ['file', 'trace']);
   t.notThrows(() => linesOf(trace));
 });
