@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { Tally } from '../../trace/story/counts.ts';
 import { jsonLine } from '../../trace/story/json-line.ts';
-import { Walkthrough } from '../../trace/story/walkthrough.ts';
+import { type Line, Walkthrough } from '../../trace/story/walkthrough.ts';
 import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
 import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
@@ -128,6 +128,35 @@ class Interruption implements Disposable {
   }
 }
 
+/** Standard output; stepping, it holds back what a new phase has said until a key is pressed. */
+class Screen {
+  readonly #steps: boolean;
+  #lines = 0;
+  #held: string[] = [];
+
+  constructor(steps: boolean) {
+    this.#steps = steps;
+  }
+
+  /** A phase waits to be shown, and another was shown before it. */
+  get holds(): boolean {
+    return this.#held.length > 0;
+  }
+
+  show(line: Line): void {
+    const text = `${printed(line)}\n`;
+    const begins = this.#steps && line.kind === 'phase' && this.#lines > 0;
+    if (begins || this.holds) this.#held.push(text);
+    else process.stdout.write(text);
+    this.#lines++;
+  }
+
+  release(): void {
+    for (const text of this.#held) process.stdout.write(text);
+    this.#held = [];
+  }
+}
+
 /** Runs the world to its end, telling of it as it goes. */
 async function walk(
   path: string,
@@ -139,7 +168,8 @@ async function walk(
   const { mem, vms, procs, seed } = options;
   const tally = new Tally();
   const tells = options.quiet !== true && options.json !== true;
-  const story = new Walkthrough((line) => process.stdout.write(`${printed(line)}\n`), {
+  const screen = new Screen(options.step === true);
+  const story = new Walkthrough((line) => screen.show(line), {
     withVm: vms * procs > 1,
     width: columns(),
   });
@@ -168,7 +198,9 @@ async function walk(
       for (let i = 0; i < SLICE && more && story.phases === phases; i++) more = world.step();
       if (story.phases !== phases) {
         phases = story.phases;
-        if (keys !== undefined && more && (await keys.next()) === 'quit') interruption.now();
+        const waits = keys !== undefined && more && screen.holds;
+        if (waits && (await keys.next()) === 'quit') interruption.now();
+        screen.release();
       }
       progress.show();
       recording?.flush();
@@ -176,6 +208,7 @@ async function walk(
       if (interruption.asked) throw new Refusal(1, interruptedText(world.ns, options));
     }
     if (tells) story.end();
+    screen.release();
     const report = makeReport({ path, input, options, tally, result: world.result() });
     if (report.verified && report.clean) {
       report.outputs.forEach((bytes, i) => {
