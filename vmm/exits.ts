@@ -22,7 +22,8 @@ const REASONS = {
   'mmio-write': 'EPT_MISCONFIG write',
   hlt: 'HLT',
   pause: 'PAUSE_INSTRUCTION',
-  shutdown: 'TRIPLE_FAULT',
+  // ACPI power-off is a port write.
+  shutdown: 'IO_INSTRUCTION',
 } as const;
 
 /** The vCPU thread's run loop: enter the guest, handle the exit, enter again (KVM_RUN). */

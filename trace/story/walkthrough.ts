@@ -48,7 +48,7 @@ const ALWAYS = new Set([
 const WALK_LEVEL = 'vtd:walk_level';
 
 /**
- * Fields whose value makes two events of one name different things to tell; the last five are how
+ * Fields whose value makes two events of one name different things to tell; those from `reason` on are how
  * it turned out, so that a refusal is never folded into the successes before it.
  */
 const SHAPE_FIELDS = [

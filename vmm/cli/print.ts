@@ -30,3 +30,12 @@ export function printed(line: Line): string {
 }
 
 export const bold = (text: string): string => paint('bold', text);
+
+/** In a file or a pipe. */
+export const DEFAULT_COLUMNS = 100;
+
+/** As wide as the terminal, within reason. */
+export function columns(): number {
+  if (!process.stdout.isTTY) return DEFAULT_COLUMNS;
+  return Math.min(Math.max(process.stdout.columns, 60), 160);
+}

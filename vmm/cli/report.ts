@@ -3,7 +3,7 @@ import type { Counts, Tally } from '../../trace/story/counts.ts';
 import { timeText, wrap } from '../../trace/story/text.ts';
 import type { Leftovers, WorldResult } from '../scenario/world.ts';
 import { oneLine } from './fail.ts';
-import { bold } from './print.ts';
+import { bold, DEFAULT_COLUMNS } from './print.ts';
 
 interface Run {
   readonly path: string;
@@ -70,22 +70,20 @@ export function makeReport({ path, input, options, tally, result }: Run): Report
   return { json, seed: options.seed, outputs, verified, clean };
 }
 
-const WIDTH = 100;
 const LABEL = 12;
 
-/** A line of the summary, or more where 100 columns are too few. */
-function row(label: string, text: string): string[] {
-  const lines = wrap(text.split(' '), WIDTH - LABEL, 0);
-  return lines.map((line, i) => (i === 0 ? `  ${label}` : '').padEnd(LABEL) + line);
-}
-
-/** The summary that ends a run. */
-export function summaryLines({ json, seed, outputs, verified, clean }: Report): string[] {
+/** The summary that ends a run, in lines of at most `width` columns. */
+export function summaryLines(report: Report, width = DEFAULT_COLUMNS): string[] {
+  const { json, seed, outputs, verified, clean } = report;
+  const row = (label: string, text: string): string[] =>
+    wrap(text.split(' '), width - LABEL, 0).map(
+      (line, i) => (i === 0 ? `  ${label}` : '').padEnd(LABEL) + line,
+    );
   const { counts, leftovers } = json;
   const verdict = verified && clean ? 'Verified.' : 'NOT VERIFIED.';
   const copies = outputs.length === 1 ? '1 copy' : `${outputs.length} copies`;
   const what = `${verdict} ${oneLine(json.file)}: ${json.bytes} bytes, ${copies} by the device`;
-  const [first = '', ...rest] = wrap(what.split(' '), WIDTH, 2);
+  const [first = '', ...rest] = wrap(what.split(' '), width, 2);
   const kinds = Object.entries(counts.invalidations).map(([kind, n]) => `${n} ${kind}`);
   return [
     '',

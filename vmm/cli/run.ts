@@ -7,7 +7,7 @@ import { Refusal } from './fail.ts';
 import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
-import { printed } from './print.ts';
+import { columns, printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
 
@@ -62,7 +62,7 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
     process.stdout.write(
       options.json === true
         ? `${JSON.stringify(report.json, undefined, 2)}\n`
-        : `${summaryLines(report).join('\n')}\n`,
+        : `${summaryLines(report, columns()).join('\n')}\n`,
     );
     if (!report.verified || !report.clean) throw new Refusal(1, failedText(report, options.out));
     process.exitCode = 0;
@@ -231,9 +231,4 @@ function interruptedText(ns: number, { out, trace }: RunOptions): string {
   const missing = out === undefined ? '' : `; nothing was written to ${out}`;
   const kept = trace === undefined ? '' : `; the events so far are in ${trace}`;
   return `interrupted at ${ns} ns of virtual time${missing}${kept}`;
-}
-
-/** As wide as the terminal, within reason; 100 columns in a file or a pipe. */
-function columns(): number {
-  return process.stdout.isTTY ? Math.min(Math.max(process.stdout.columns, 60), 160) : 100;
 }

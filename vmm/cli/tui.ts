@@ -6,6 +6,7 @@ import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
 import { readInput } from './files.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
+import { columns } from './print.ts';
 import { makeReport, summaryLines } from './report.ts';
 
 /** Clock events at most for one look at the world: some tell nothing, and the keyboard waits. */
@@ -46,7 +47,7 @@ async function tui(file: string | undefined, options: MachineOptions): Promise<v
   }
   const { tally, world } = source;
   const report = makeReport({ path, input, options, tally, result: world.result() });
-  process.stdout.write(`${summaryLines(report).join('\n')}\n`);
+  process.stdout.write(`${summaryLines(report, columns()).join('\n')}\n`);
   if (!report.verified || !report.clean) throw new Refusal(1, 'the run did not end well');
   process.exitCode = 0;
 }
