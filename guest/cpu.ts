@@ -64,6 +64,11 @@ export interface Cpu {
   movdir64b(address: bigint, descriptor: Uint8Array): PageFault | null;
   rdmsr(index: number): bigint;
   wrmsr(index: number, value: bigint): void;
+  /**
+   * Told of a frame that goes back to the kernel's allocator, for whoever watches memory from
+   * outside (as KASAN's hooks in an allocator are); nothing on a CPU that nobody watches.
+   */
+  freed?(gpa: number): void;
   /** Takes the highest pending interrupt vector (as IDT vectoring does), or -1. */
   takeInterrupt(): number;
 }

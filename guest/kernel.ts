@@ -27,6 +27,7 @@ import { Process, type Services } from './process.ts';
 import { Scheduler, type Thread } from './sched.ts';
 import { type Task, waitOn } from './task.ts';
 import { copyProgram } from './user/copy.ts';
+import { leaveProgram } from './user/leave.ts';
 
 /** Power-off codes of the kernel itself; a failed program's power-off is 1. */
 export const EXIT_CODE = { OK: 0, PROGRAM_FAILED: 1, KERNEL_FAILED: 2 } as const;
@@ -90,6 +91,7 @@ function* runKernel(
     sched: new Scheduler(cpu, trace, interrupts),
     pages: new PageAllocator(cpu, params.ranges, platform.reserved),
     pagingLevels: options.la57 && cpu.features.la57 ? 5 : 4,
+    bugs: options.bugs,
   };
   const init = core.sched.spawn('init', initThread(core, platform, params, options));
   return yield* core.sched.run(init);
@@ -104,7 +106,7 @@ function* initThread(
   const { services, iommu } = yield* bringUp(core, platform, params, options);
   const threads: Thread<number>[] = [];
   for (let index = 0; index < options.processes; index++) {
-    threads.push(startProcess(services, index, options.seed));
+    threads.push(startProcess(services, index, options));
   }
   let code: number = EXIT_CODE.OK;
   for (const thread of threads) {
@@ -149,12 +151,17 @@ function find(
 }
 
 /** Starts process `index` with its own place for mappings, drawn from the seed. */
-function startProcess(services: Services, index: number, seed: number): Thread<number> {
+function startProcess(
+  services: Services,
+  index: number,
+  { seed, program }: KernelOptions,
+): Thread<number> {
   const pid = FIRST_PID + index;
   const base = MMAP_BASE + randomPages(seed, pid) * PAGE_SIZE;
-  const process = new Process(services, pid, 'copy', base);
-  const task = process.run((user) => copyProgram(user, index));
-  return services.core.sched.spawn(`copy/${pid}`, task, process);
+  const process = new Process(services, pid, program, base);
+  const run = program === 'copy' ? copyProgram : leaveProgram;
+  const task = process.run((user) => run(user, index));
+  return services.core.sched.spawn(`${program}/${pid}`, task, process);
 }
 
 /** A number of pages from seed and pid (the finalizer of MurmurHash3). */

@@ -20,6 +20,8 @@ export class Thread<T = unknown> implements Waiter {
   error: unknown;
   /** Trace cause to resume with. */
   cause: number;
+  /** Spans of its own that are open while it waits. */
+  depth = 0;
   /** Trace cause outside every span of the thread's own: spawner, then wakers. */
   base: number;
   queue: WaitQueue | null = null;
@@ -100,6 +102,8 @@ export class Scheduler {
     const trace = this.#trace;
     thread.context?.activate();
     trace.cause = thread.cause;
+    const outer = trace.depth;
+    trace.depth += thread.depth;
     let value = 0n;
     while (true) {
       const step = this.#step(thread, value);
@@ -112,6 +116,8 @@ export class Scheduler {
       value = yield step.value;
       trace.cause = cause;
     }
+    thread.depth = trace.depth - outer;
+    trace.depth = outer;
     trace.cause = 0;
   }
 

@@ -1,7 +1,7 @@
 import { createContext } from 'react';
-import type { Storey } from './state/chain.ts';
-import type { Weight } from './state/notable.ts';
-import type { PasidPhase } from './state/pasids.ts';
+import type { Storey } from '../trace/state/chain.ts';
+import type { Weight } from '../trace/state/notable.ts';
+import type { PasidPhase } from '../trace/state/pasids.ts';
 
 /** Colours by what they mean. Each is one of the terminal's own sixteen, so that its theme holds. */
 export type Tone = Storey | Weight | PasidPhase | 'engine' | 'title' | 'key' | 'muted' | 'alert';

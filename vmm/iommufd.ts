@@ -84,6 +84,17 @@ export class Iommufd {
     return out.out_ioas_id;
   }
 
+  /** IOMMU_OPTION_HUGE_PAGES off: what is mapped from now on takes leaves of 4 KiB. */
+  *smallPages(ioas: number): Task {
+    yield* this.#call('IOMMU_OPTION', uapi.iommu_option, {
+      size: uapi.iommu_option.size,
+      option_id: uapi.IOMMU_OPTION_HUGE_PAGES,
+      op: uapi.IOMMU_OPTION_OP_SET,
+      object_id: ioas,
+      val64: 0n,
+    });
+  }
+
   /** Maps VMM memory at a fixed IOVA (for guest RAM: its guest physical address), read and write. */
   *map(ioas: number, iova: number, address: number, bytes: number): Task {
     const { IOMMU_IOAS_MAP_FIXED_IOVA, IOMMU_IOAS_MAP_READABLE, IOMMU_IOAS_MAP_WRITEABLE } = uapi;

@@ -24,6 +24,8 @@ export interface VcpuOptions {
   /** Virtual nanoseconds: the host CPU's time stamp counter. */
   readonly now: () => number;
   readonly trace: Tracer;
+  /** Hears of guest frames that go back to the guest's allocator. */
+  readonly freed?: ((gpa: number) => void) | undefined;
 }
 
 const ALL_ONES_32 = 0xffff_ffff;
@@ -43,6 +45,7 @@ export class Vcpu {
   readonly #map: MemoryMap;
   readonly #memory: UserMemory;
   readonly #now: () => number;
+  readonly #freed: ((gpa: number) => void) | undefined;
   readonly #mmu: Mmu;
   readonly #submission = new Uint8Array(SUBMISSION_BYTES);
   #pasidMsr = 0n;
@@ -53,6 +56,7 @@ export class Vcpu {
     this.#map = options.map;
     this.#memory = options.memory;
     this.#now = options.now;
+    this.#freed = options.freed;
     const { gbpages } = options.features;
     this.#mmu = new Mmu(this, { physicalBits: GUEST_ADDRESS_BITS, gbpages });
   }
@@ -185,6 +189,10 @@ export class Vcpu {
   /** IA32_PASID, without its reserved bits; writes to other registers are ignored. */
   wrmsr(index: number, value: bigint): void {
     if (index === IA32_PASID) this.#pasidMsr = value & PASID_MSR_BITS;
+  }
+
+  freed(gpa: number): void {
+    this.#freed?.(gpa);
   }
 
   takeInterrupt(): number {

@@ -1,11 +1,13 @@
 import { FILESHARE_WINDOW_BYTES } from '../devices/spec/fileshare.ts';
 import { CAP, ECAP } from '../devices/spec/vtd/registers.ts';
+import type { Sanitizer } from '../devices/vtd/sanitizer/sanitizer.ts';
 import type { Syscalls, Task } from '../host/syscall.ts';
 import { IOMMU_HW_CAP_PCI_PASID_EXEC, IOMMU_HW_CAP_PCI_PASID_PRIV } from '../host/uapi/iommufd.ts';
 import { vmm as ev } from '../trace/catalogue/vmm.ts';
 import type { Tracer } from '../trace/tracer.ts';
 import { BarAllocator } from './bar-windows.ts';
 import { writeFirmware } from './boot.ts';
+import type { VmmBug } from './bugs.ts';
 import type { VmExit } from './exit.ts';
 import { Exits } from './exits.ts';
 import { FileShare } from './fileshare.ts';
@@ -44,6 +46,14 @@ export interface VmmOptions {
   readonly guest: (cpu: Vcpu) => Generator<VmExit, number, bigint>;
   /** The host CPU's time stamp counter in virtual nanoseconds; without it the guest's stands still. */
   readonly now?: () => number;
+  /** Guest RAM is mapped in 4 KiB pages only. */
+  readonly smallPages?: boolean | undefined;
+  /** Guest RAM is unmapped before the device is detached, as a VMM in another order may do it. */
+  readonly unmapFirst?: boolean | undefined;
+  /** Watches the virtual unit, whose function has that requester id on the host. */
+  readonly sanitize?: { readonly sanitizer: Sanitizer; readonly hostRid: number } | undefined;
+  /** Mistakes to make on purpose (`bugs.ts`). */
+  readonly bugs?: ReadonlySet<VmmBug> | undefined;
 }
 
 export interface VmmResult {
@@ -56,6 +66,7 @@ export interface VmmResult {
   readonly crash?: unknown;
 }
 
+const NO_BUGS: ReadonlySet<VmmBug> = new Set();
 const HEAP_BYTES = 0x10_0000;
 const CODE_CRASHED = 255;
 
@@ -122,6 +133,8 @@ interface Backend {
   readonly faultQueue: { readonly id: number; readonly fd: number };
   /** Call it when the virtual unit has taken charge of the RID's attachment. */
   readonly ridTaken: () => void;
+  /** Unmaps guest RAM when the VMM is taken apart, before all that is registered so far. */
+  readonly unmapSooner: () => void;
 }
 
 function* assemble(
@@ -139,13 +152,15 @@ function* assemble(
   const memory = new GuestMemory(map, sys.memory);
   const cap = CAP.decode([capabilities.cap]);
   const features = { la57: cap.FS5LP === 1, gbpages: cap.FS1GP === 1, enqcmd: true };
-  const vcpu = new Vcpu({ name, map, memory: sys.memory, features, now, trace });
+  const { sanitize, bugs = NO_BUGS } = options;
+  const freed = sanitize && ((gpa: number): void => sanitize.sanitizer.guestFreed(name, gpa));
+  const vcpu = new Vcpu({ name, map, memory: sys.memory, features, now, trace, freed });
   const kick = yield* Event.create(sys, heap);
   teardown.defer('close kick', () => kick.close());
   const interrupts = new InterruptSink(name, vcpu.interrupts, kick, trace);
 
   const maxPasids = capabilities.pasidBits === 0 ? 1 : 2 ** capabilities.pasidBits;
-  const host = { name, trace, iommufd, device, deviceId, parent, maxPasids };
+  const host = { name, trace, iommufd, device, deviceId, parent, maxPasids, bugs };
   const unit = new VirtualUnit({
     sys,
     heap,
@@ -156,6 +171,7 @@ function* assemble(
     now,
     rid: GUEST_RID.DEVICE,
     faultFd: faultQueue.fd,
+    sanitize,
   });
   teardown.defer('detach', () => unit.release());
   backend.ridTaken();
@@ -191,6 +207,7 @@ function* assemble(
     ramBytes: options.ramBytes,
     commandLine: options.commandLine,
   });
+  if (options.unmapFirst === true) backend.unmapSooner();
   const threads = yield* Threads.create(sys, heap);
   teardown.defer('stop threads', () => threads.stop());
   yield* threads.watch(`${name}/prq`, [unit.faultSource()]);
@@ -215,15 +232,18 @@ function* openBackend(
   const ioas = yield* iommufd.allocIoas();
   teardown.defer('destroy IOAS', () => iommufd.destroy(ioas));
   const { ramBytes } = options;
+  if (options.smallPages === true) yield* iommufd.smallPages(ioas);
   let hva = yield* mapAnonymous(sys, ramBytes);
-  const ram = hva;
+  const base = hva;
+  const ram: { unmap: () => Task; cancel: () => void }[] = [];
   teardown.defer('munmap guest RAM', function* unmapRam(): Task {
-    yield* sys.munmap(ram, ramBytes);
+    yield* sys.munmap(base, ramBytes);
   });
   for (const { start, bytes } of ramRanges(ramBytes)) {
     map.add({ kind: 'ram', start, bytes, hva });
     yield* iommufd.map(ioas, start, hva, bytes);
-    teardown.defer('unmap guest RAM', () => iommufd.unmap(ioas, start, bytes));
+    const unmap = (): Task => iommufd.unmap(ioas, start, bytes);
+    ram.push({ unmap, cancel: teardown.defer('unmap guest RAM', unmap) });
     hva += bytes;
   }
   const hw = yield* iommufd.hwInfo(deviceId);
@@ -236,7 +256,13 @@ function* openBackend(
   });
   yield* device.attach(0, parent);
   const ridTaken = teardown.defer('detach RID', () => device.detach(0));
-  return { iommufd, device, deviceId, hw, parent, faultQueue, ridTaken };
+  const unmapSooner = (): void => {
+    for (const { unmap, cancel } of ram) {
+      cancel();
+      teardown.defer('unmap guest RAM', unmap);
+    }
+  };
+  return { iommufd, device, deviceId, hw, parent, faultQueue, ridTaken, unmapSooner };
 }
 
 function* addFileShare(

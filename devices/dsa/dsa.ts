@@ -9,6 +9,7 @@ import { addPcieCapability } from '../pci/pcie.ts';
 import { dsaCapabilities } from '../spec/dsa/capabilities.ts';
 import { DeviceState, DsaPci, Intcause, ResetType, SwerrCode } from '../spec/dsa/registers.ts';
 import { PASID_BITS, ridToString } from '../spec/pci.ts';
+import type { DeviceBug } from './bugs.ts';
 import { Commands } from './commands.ts';
 import { DeviceTlb } from './device-tlb.ts';
 import { Engine, type EngineHost } from './engine.ts';
@@ -35,6 +36,8 @@ export interface DsaOptions {
   readonly clock: Clock;
   readonly trace: Tracer;
   readonly model?: Partial<DsaModel>;
+  /** Mistakes to make on purpose (`bugs.ts`). */
+  readonly bugs?: ReadonlySet<DeviceBug>;
 }
 
 /**
@@ -62,10 +65,12 @@ export class DsaDevice implements PciFunction {
   readonly #translator: Translator;
   readonly #pages: PageRequests;
   readonly #invalidations: Invalidations;
+  readonly #bugs: ReadonlySet<DeviceBug>;
   #sequence = 0;
 
   constructor(options: DsaOptions) {
-    const { rid, fabric, clock, trace } = options;
+    const { rid, fabric, clock, trace, bugs = new Set() } = options;
+    this.#bugs = bugs;
     const model = { ...DEFAULT_MODEL, ...options.model };
     const name = ridToString(rid);
     this.rid = rid;
@@ -303,7 +308,7 @@ export class DsaDevice implements PciFunction {
   }
 
   invalidate(itag: number, pasid: number, global: boolean, vpn: number, shift: number): void {
-    const dropped = this.#tlb.invalidate(pasid, global, vpn, shift);
+    const dropped = this.#drop(pasid, global, vpn, shift);
     const address = shift >= 64 ? 0 : vpn * 4096;
     using _span = this.#trace.span(device.tlbInvalidate, {
       device: this.#name,
@@ -314,6 +319,12 @@ export class DsaDevice implements PciFunction {
     });
     const holders = this.#state.engines.filter((engine) => engine.holds(pasid, global));
     this.#invalidations.add(itag, holders);
+  }
+
+  #drop(pasid: number, global: boolean, vpn: number, shift: number): number {
+    if (this.#bugs.has('device-keeps-translations')) return 0;
+    const size = this.#bugs.has('device-drops-one-page') ? 12 : shift;
+    return this.#tlb.invalidate(pasid, global, vpn, size);
   }
 
   pageGroupResponse(pasid: number, prgi: number, code: number): void {

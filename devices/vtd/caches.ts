@@ -11,8 +11,10 @@ import {
 import { PGTT } from '../spec/vtd/pasid.ts';
 import { TTM } from '../spec/vtd/registers.ts';
 import type { PasidConfig } from './entries.ts';
-import { ContextCache, PasidCache } from './entry-caches.ts';
+import { ContextCache, PasidCache, sameFunction } from './entry-caches.ts';
+import { InterruptEntryCache } from './interrupt-entry-cache.ts';
 import { Iotlb } from './iotlb.ts';
+import { NotPresentCache } from './not-present-cache.ts';
 import { FirstStageCache, SecondStageCache } from './structure-caches.ts';
 
 /**
@@ -25,34 +27,73 @@ export class Caches {
   readonly iotlb = new Iotlb();
   readonly first = new FirstStageCache();
   readonly second = new SecondStageCache();
+  /** Not of DMA: only iec, and set-interrupt-table with CAP.ESIRTPS, drop from it. */
+  readonly interrupts = new InterruptEntryCache();
+  /** Null: entries that are not present are not cached. */
+  readonly absent: NotPresentCache | null;
+  readonly #kinds = [
+    this.iotlb,
+    this.first,
+    this.second,
+    this.pasids,
+    this.contexts,
+    this.interrupts,
+  ];
+
+  /** @param keepsAbsent caching mode: what is not present may be cached too */
+  constructor(keepsAbsent = false) {
+    this.absent = keepsAbsent ? new NotPresentCache() : null;
+  }
+
+  /** How many caches `evict` chooses from. */
+  get kinds(): number {
+    return this.#kinds.length;
+  }
+
+  /** An entry of cache `kind` (0 to `kinds` - 1) goes, which one by any number. False: none there. */
+  evict(kind: number, choice: number): boolean {
+    return this.#kinds[kind]?.evict(choice) ?? false;
+  }
 
   /** The global invalidation that setting the root table or turning remapping off implies. */
   dropAll(): number {
-    return this.contexts.dropAll() + this.pasids.dropAll() + this.#dropTranslations();
+    return (
+      this.contexts.dropAll() +
+      this.pasids.dropAll() +
+      this.#dropTranslations() +
+      (this.absent?.dropAll() ?? 0)
+    );
   }
 
   /** In scalable mode a DID is no tag of a context entry: domain-selective acts as global. */
   contextCache(d: CcDescriptor, ttm: number): number {
-    if (d.granularity === CC_GRANULARITY.DEVICE) return this.contexts.dropFunction(d.sid, d.fm);
-    if (d.granularity === CC_GRANULARITY.DOMAIN && ttm === TTM.LEGACY) {
-      return this.contexts.dropDomain(d.did);
+    const { absent, contexts } = this;
+    if (d.granularity === CC_GRANULARITY.DEVICE) {
+      const gone = absent?.dropContexts((sid) => sameFunction(sid, d.sid, d.fm)) ?? 0;
+      return gone + contexts.dropFunction(d.sid, d.fm);
     }
-    return this.contexts.dropAll();
+    if (d.granularity === CC_GRANULARITY.DOMAIN && ttm === TTM.LEGACY) {
+      return (absent?.dropContexts(() => d.did === 0) ?? 0) + contexts.dropDomain(d.did);
+    }
+    return (absent?.dropContexts(() => true) ?? 0) + contexts.dropAll();
   }
 
   pasidCache(d: PasidCacheDescriptor): number {
-    if (d.granularity === PASID_CACHE_GRANULARITY.GLOBAL) return this.pasids.dropAll();
+    const gone = this.absent?.dropPasids(d.granularity, d.did, d.pasid) ?? 0;
+    if (d.granularity === PASID_CACHE_GRANULARITY.GLOBAL) return gone + this.pasids.dropAll();
     if (d.granularity === PASID_CACHE_GRANULARITY.PASID) {
-      return this.pasids.dropPasid(d.did, d.pasid);
+      return gone + this.pasids.dropPasid(d.did, d.pasid);
     }
-    return this.pasids.dropDomain(d.did);
+    return gone + this.pasids.dropDomain(d.did);
   }
 
   iotlbInvalidate(d: IotlbDescriptor): number {
-    if (d.granularity === IOTLB_GRANULARITY.GLOBAL) return this.#dropTranslations();
-    if (d.granularity === IOTLB_GRANULARITY.DOMAIN) return this.#dropDomain(d.did);
     const { page, pages } = rangeOf(d);
+    const gone = this.absent?.dropPages(d.granularity, d.did, page, pages) ?? 0;
+    if (d.granularity === IOTLB_GRANULARITY.GLOBAL) return gone + this.#dropTranslations();
+    if (d.granularity === IOTLB_GRANULARITY.DOMAIN) return gone + this.#dropDomain(d.did);
     return (
+      gone +
       this.iotlb.dropDomainRange(d.did, page, pages) +
       this.first.dropDomain(d.did) +
       (d.ih ? 0 : this.second.dropDomainRange(d.did, page, pages))
@@ -62,7 +103,8 @@ export class Caches {
   pasidIotlb(d: PasidIotlbDescriptor): number {
     const { did, pasid } = d;
     if (d.granularity === PASID_IOTLB_GRANULARITY.ALL) {
-      return this.iotlb.dropPasid(did, pasid) + this.first.dropPasid(did, pasid);
+      const gone = this.absent?.dropPagesOf(did, pasid) ?? 0;
+      return gone + this.iotlb.dropPasid(did, pasid) + this.first.dropPasid(did, pasid);
     }
     const { page, pages } = rangeOf(d);
     return (

@@ -31,6 +31,8 @@ export class WalkRequest {
   read = false;
   /** Fail unless writable. */
   write = false;
+  /** Fail unless readable or writable: a zero-length read with CAP.ZLR. */
+  either = false;
   /** If writable, it will be written: set the dirty bit. */
   dirty = false;
 }
@@ -154,8 +156,10 @@ export class CheckedWalk {
     const denied = this.#secondStageDenies(request);
     if (denied !== 0) return denied;
     let flags = (second.access & SS_LO.R) !== 0 ? TLB.R : 0;
+    const granted = writable && (second.access & SS_LO.W) !== 0;
+    if (request.either && flags === 0 && !granted) return FAULT.NO_READ;
     if (how.forceSnoop || (second.leaf & SS_LO.SNP) !== 0) flags |= TLB.SNOOP;
-    if (writable && (second.access & SS_LO.W) !== 0) {
+    if (granted) {
       if (request.dirty) {
         const failed =
           this.#setBits(how, this.#leafAddress, FS_LO.D & ~this.#leaf) ||
@@ -287,8 +291,7 @@ export class CheckedWalk {
         this.#tableLeaf |= SS_LO.D;
       }
     }
-    this.#bus.setBits(address, missing);
-    return 0;
+    return this.#bus.setBits(address, missing) ? 0 : FAULT.FS_AD_FAILED;
   }
 
   #hasReserved(level: number, isLeaf: boolean, lo: number, hi: number): boolean {

@@ -7,6 +7,7 @@ import {
   GCMD,
   GSTS,
   IOTLB_REG,
+  IRTA,
   IVA,
   ivaOffset,
   REG,
@@ -55,17 +56,22 @@ export class Commands {
     const { registers, config } = parts;
     this.#parts = parts;
     registers.writable64(REG.RTADDR, 0xffff_ffff_ffff_fc80n);
-    registers.writable64(REG.IRTA, config.ecap.IR === 1 ? 0xffff_ffff_ffff_f80fn : 0n);
+    if (config.ecap.IR === 1) {
+      const { BASE, EIME, S } = IRTA.masks;
+      registers.writable64(REG.IRTA, config.ecap.EIM === 1 ? BASE | EIME | S : BASE | S);
+    }
     registers.onWrite(REG.GCMD, (value) => this.#global(value));
     registers.onWrite(REG.FSTS, (value) => this.#faultStatus(value));
-    registers.writable64(REG.CCMD, ~CCMD.masks.CAIG);
+    const { ICC, CIRG, FM, SID, DID } = CCMD.masks;
+    registers.writable64(REG.CCMD, ICC | CIRG | FM | SID | DID);
     registers.onWrite(REG.CCMD + 4, () => this.#context());
     this.#iotlb = ivaOffset(config.ecap) + 8;
     if (this.#iotlb + 8 <= REGISTER_BYTES && this.#iotlb > REG.PEUADDR) {
       registers.writable64(this.#iotlb - 8, 0xffff_ffff_ffff_f07fn);
       registers.hide(this.#iotlb - 8);
       registers.hide(this.#iotlb - 4);
-      registers.writable64(this.#iotlb, ~IOTLB_REG.masks.IAIG);
+      const { IVT, IIRG, DR, DW, DID: domain } = IOTLB_REG.masks;
+      registers.writable64(this.#iotlb, IVT | IIRG | DR | DW | domain);
       registers.onWrite(this.#iotlb + 4, () => this.#translations());
     }
   }
@@ -96,12 +102,14 @@ export class Commands {
     translator.structures.latchRoot(registers.get64(REG.RTADDR));
     if (config.cap.ESRTPS === 1) caches.dropAll();
     this.#status(GSTS.RTPS, true);
+    world.observer?.remapped('root');
     world.remapped?.('root');
   }
 
   #setInterruptTable(): void {
-    const { registers, remapper } = this.#parts;
+    const { registers, remapper, caches, config } = this.#parts;
     remapper.latchTable(registers.get64(REG.IRTA));
+    if (config.cap.ESIRTPS === 1) caches.interrupts.dropAll();
     this.#status(GSTS.IRTPS, true);
   }
 
@@ -127,7 +135,10 @@ export class Commands {
     }
     this.#status(bit, on);
     if (!translator.enabled && !remapper.enabled) faults.restart();
-    if (name === 'TE') world.remapped?.('te');
+    if (name === 'TE') {
+      world.observer?.remapped(on ? 'on' : 'off');
+      world.remapped?.('te');
+    }
   }
 
   #status(bit: number, on: boolean): void {

@@ -1,5 +1,12 @@
 import { bits } from '../spec/bits.ts';
-import { CAP, type Cap, ECAP, type Ecap } from '../spec/vtd/capabilities.ts';
+import {
+  CAP,
+  type Cap,
+  ECAP,
+  type Ecap,
+  MODELLED_CAP,
+  MODELLED_ECAP,
+} from '../spec/vtd/capabilities.ts';
 import {
   contextEntry,
   contextEntryReserved,
@@ -16,6 +23,9 @@ import { SS_LO } from '../spec/x86/paging.ts';
  */
 export interface UnitConfig {
   readonly name: string;
+  /** CAP and ECAP as software reads them: only what the model has. */
+  readonly capValue: bigint;
+  readonly ecapValue: bigint;
   readonly cap: Cap;
   readonly ecap: Ecap;
   readonly haw: number;
@@ -82,11 +92,15 @@ export function unitConfig(options: {
 }): UnitConfig {
   const { haw, name } = options;
   if (!Number.isInteger(haw) || haw < 39 || haw > 52) throw new RangeError(`haw ${haw}`);
-  const cap = CAP.decode([options.cap]);
-  const ecap = ECAP.decode([options.ecap]);
+  const capValue = options.cap & MODELLED_CAP;
+  const ecapValue = options.ecap & MODELLED_ECAP;
+  const cap = CAP.decode([capValue]);
+  const ecap = ECAP.decode([ecapValue]);
   const hawHi = 0x000f_ffff & ~(2 ** (haw - 32) - 1);
   return {
     name,
+    capValue,
+    ecapValue,
     cap,
     ecap,
     haw,

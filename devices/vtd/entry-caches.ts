@@ -7,6 +7,11 @@ const PASID_SETS = 256;
 /** Function bits that an FM value of 0 to 3 masks out of the comparison. */
 const FUNCTION_MASK = [0, 4, 6, 7] as const;
 
+/** Whether two source ids agree outside what FM `fm` masks. */
+export function sameFunction(a: number, b: number, fm: number): boolean {
+  return ((a ^ b) & ~FUNCTION_MASK[fm & 3]! & 0xffff) === 0;
+}
+
 /** Context cache: looked up by source id (VT-d spec 6.2.2). Only present, valid entries enter. */
 export class ContextCache {
   readonly #tags = new SetCache(CONTEXT_SETS);
@@ -26,14 +31,18 @@ export class ContextCache {
     this.#entries[slot] = entry;
   }
 
+  /** Drops an entry, chosen by any number; false: there is none. */
+  evict(choice: number): boolean {
+    return this.#tags.evict(choice);
+  }
+
   dropAll(): number {
     return this.#tags.clear();
   }
 
   /** Drops the functions whose source id agrees outside what FM `fm` masks. */
   dropFunction(sid: number, fm: number): number {
-    const mask = FUNCTION_MASK[fm & 3]!;
-    return this.#dropWhere((entry) => ((entry.sid ^ sid) & ~mask & 0xffff) === 0);
+    return this.#dropWhere((entry) => sameFunction(entry.sid, sid, fm));
   }
 
   /** Legacy mode: drops the entries of a domain. */
@@ -69,6 +78,11 @@ export class PasidCache {
   keep(sid: number, pasid: number, entry: PasidConfig): void {
     const slot = this.#tags.take(pasidSet(sid, pasid), sid, pasid, LIVE);
     this.#entries[slot] = entry;
+  }
+
+  /** Drops an entry, chosen by any number; false: there is none. */
+  evict(choice: number): boolean {
+    return this.#tags.evict(choice);
   }
 
   dropAll(): number {

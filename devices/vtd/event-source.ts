@@ -17,6 +17,7 @@ export class EventSource {
    * @param status offset of the status register, `statusMask` its bits that raise the event
    * @param control offset of the control register
    * @param send delivers the message
+   * @param exists whether the unit has the source at all; if not, its registers read 0
    */
   constructor(
     registers: RegisterFile,
@@ -24,12 +25,14 @@ export class EventSource {
     statusMask: number,
     control: number,
     send: (address: number, data: number) => void,
+    exists = true,
   ) {
     this.#registers = registers;
     this.#status = status;
     this.#statusMask = statusMask;
     this.#control = control;
     this.#send = send;
+    if (!exists) return;
     registers.set(control, EVENT_CONTROL.IM);
     registers.writable(control, EVENT_CONTROL.IM);
     registers.onWrite(control, () => this.#sendIfUnmasked());

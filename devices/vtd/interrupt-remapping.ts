@@ -7,6 +7,7 @@ import { describeFault, FAULT, FAULT_TYPE, FAULTS } from '../spec/vtd/faults.ts'
 import { IRTA } from '../spec/vtd/registers.ts';
 import type { UnitConfig } from './config.ts';
 import type { FaultLog } from './fault-log.ts';
+import type { InterruptEntryCache } from './interrupt-entry-cache.ts';
 import type { VtdWorld } from './world.ts';
 
 /** Remappable-format message address (VT-d spec 5.1.2.2). */
@@ -42,11 +43,12 @@ const QUALIFIER_MASK = [0, 4, 6, 7] as const;
 interface RemapperParts {
   readonly config: UnitConfig;
   readonly world: VtdWorld;
+  readonly cache: InterruptEntryCache;
   readonly faults: FaultLog;
   readonly trace: Tracer;
 }
 
-/** Interrupt remapping (VT-d spec 5.1). Entries are not cached, which is always allowed. */
+/** Interrupt remapping (VT-d spec 5.1), through the interrupt entry cache. */
 export class InterruptRemapper {
   /** GSTS.IRES and GSTS.CFIS. */
   enabled = false;
@@ -70,15 +72,18 @@ export class InterruptRemapper {
 
   /**
    * A DWORD write of `data` to `address` from function `sid`. True: it may go on as it is. A
-   * message that was remapped is sent by the unit itself, in its new form. Faults 20h to 29h.
+   * message that was remapped is sent by the unit itself, in its new form. Faults 20h to 2Bh.
    */
   request(sid: number, address: number, data: number): boolean {
     const isMessage = isInterruptAddress(address) && address % 4 === 0;
     const fields = remappableAddress.decode([BigInt(address >>> 0)]);
     if (!isMessage) return this.#block(FAULT.IR_NOT_AN_INTERRUPT, sid, 0);
+    const { EIMER, IRREQ } = this.#parts.config.ecap;
     if (!this.enabled) {
+      if (IRREQ === 1) return this.#block(FAULT.IR_REQUIRED, sid, 0);
       return fields.FORMAT === 0 || this.#block(FAULT.IR_NOT_AN_INTERRUPT, sid, 0);
     }
+    if (EIMER === 1 && !this.#extended) return this.#block(FAULT.IR_EIME_REQUIRED, sid, 0);
     if (fields.FORMAT === 0) {
       if (this.compatibilityAllowed && !this.#extended) return true;
       return this.#block(FAULT.IR_COMPATIBILITY_BLOCKED, sid, 0);
@@ -92,13 +97,20 @@ export class InterruptRemapper {
   }
 
   #remap(sid: number, index: number): boolean {
-    const { world, config } = this.#parts;
-    const address = this.#table + index * irte.bytes;
+    const { world, config, cache } = this.#parts;
     if (index >= this.#entries) return this.#block(FAULT.IR_INDEX_BEYOND_TABLE, sid, index);
-    if (address + irte.bytes > 2 ** config.haw || !world.memory.contains(address, irte.bytes)) {
-      return this.#block(FAULT.IR_ENTRY_ACCESS, sid, index);
+    const address = this.#table + index * irte.bytes;
+    let words = cache.find(index);
+    const cached = words !== undefined;
+    if (words === undefined) {
+      if (address + irte.bytes > 2 ** config.haw) {
+        return this.#block(FAULT.IR_INDEX_BEYOND_TABLE, sid, index);
+      }
+      if (!world.memory.contains(address, irte.bytes)) {
+        return this.#block(FAULT.IR_ENTRY_ACCESS, sid, index);
+      }
+      words = [world.memory.read64(address), world.memory.read64(address + 8)];
     }
-    const words = [world.memory.read64(address), world.memory.read64(address + 8)];
     const entry = irte.decode(words);
     const silent = entry.FPD === 1;
     if (entry.P === 0) return this.#block(FAULT.IR_ENTRY_NOT_PRESENT, sid, index, silent);
@@ -107,6 +119,7 @@ export class InterruptRemapper {
       return this.#block(FAULT.IR_ENTRY_RESERVED, sid, index, silent);
     }
     if (!sourceAllowed(entry, sid)) return this.#block(FAULT.IR_SOURCE_ID, sid, index, silent);
+    if (!cached) cache.keep(index, words);
     const message = encodeMsi({
       destination: this.#extended ? entry.DESTINATION & 0xff : (entry.DESTINATION >> 8) & 0xff,
       vector: entry.VECTOR,

@@ -92,6 +92,7 @@ export class InvalidationQueue {
     const { DT, DIT, PRS, PDS } = config.ecap;
     this.#support = { PSI, MAMV, DT, DIT, PRS, PDS };
     this.#deviceTlbs = new DeviceTlbs(world.clock, (sid) => this.#timeout(sid));
+    if (config.ecap.QI === 0) return;
     registers.writable64(REG.IQA, 0xffff_ffff_ffff_f807n);
     registers.writable(REG.IQT, IQ_OFFSET_MASK);
     registers.onWrite(REG.IQT, () => this.#tailWritten());
@@ -200,7 +201,7 @@ export class InvalidationQueue {
       trace.adopt(config.name, address);
       registers.set(REG.IQH, (head + this.#width) % this.#bytes);
       this.descriptors++;
-      this.#carryOut(descriptor, words);
+      this.#carryOut(descriptor, words, address);
       trace.cause = outer;
       this.kick();
     }
@@ -233,7 +234,7 @@ export class InvalidationQueue {
     return !this.#deviceTlbs.accepts(d.sid, d.mip);
   }
 
-  #carryOut(d: ValidDescriptor, words: readonly bigint[]): void {
+  #carryOut(d: ValidDescriptor, words: readonly bigint[], address: number): void {
     const { trace, config, world } = this.#parts;
     const dropped = this.#drop(d);
     using _span = trace.on
@@ -245,6 +246,7 @@ export class InvalidationQueue {
           dropped,
         })
       : null;
+    world.observer?.descriptor(d, address);
     if (world.forward !== undefined) {
       this.#hold(d);
       const isDone = world.forward(d);
@@ -276,6 +278,8 @@ export class InvalidationQueue {
         return caches.iotlbInvalidate(d);
       case 'p_iotlb':
         return caches.pasidIotlb(d);
+      case 'iec':
+        return caches.interrupts.invalidate(d);
       default:
         return 0;
     }
@@ -287,6 +291,7 @@ export class InvalidationQueue {
     const pasid = hasPasid ? d.pasid : NO_PASID;
     const shift = d.sizeLog2 === 'all' ? 64 : d.sizeLog2;
     const itag = this.#deviceTlbs.issue(d.sid);
+    world.observer?.issued(d.sid, itag);
     using _span = trace.on
       ? trace.span(vtd.deviceInvalidate, {
           unit: config.name,
@@ -334,6 +339,7 @@ export class InvalidationQueue {
     const { trace, config, world, completionEvent } = this.#parts;
     const { statusAddress: address, statusData: data } = wait;
     if (trace.on) trace.emit(vtd.waitDone, { unit: config.name, address, data });
+    world.observer?.waited(wait.drainPageRequests);
     if (wait.statusWrite && world.memory.contains(address, 4)) world.memory.write32(address, data);
     if (wait.interrupt) completionEvent.raise(ICS.IWC);
   }

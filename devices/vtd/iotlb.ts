@@ -91,6 +91,11 @@ export class Iotlb {
     if (shift > 12) this.#hasLarge = true;
   }
 
+  /** Drops an entry, chosen by any number; false: there is none. */
+  evict(choice: number): boolean {
+    return this.#cache.evict(choice);
+  }
+
   dropAll(): number {
     this.#hasLarge = false;
     return this.#cache.clear();

@@ -27,8 +27,9 @@ export class PageRequestQueue {
   readonly #parts: QueueParts;
 
   constructor(parts: QueueParts) {
-    const { registers, event } = parts;
+    const { config, registers, event } = parts;
     this.#parts = parts;
+    if (config.ecap.PRS === 0) return;
     registers.writable64(REG.PQA, 0xffff_ffff_ffff_f007n);
     registers.writable(REG.PQH, PQ_OFFSET_MASK);
     registers.writable(REG.PQT, PQ_OFFSET_MASK);
@@ -71,6 +72,7 @@ export class PageRequestQueue {
     const words = encodePageRequest(request);
     for (const [i, word] of words.entries()) world.memory.write64(slot + 8 * i, word);
     trace.mark(config.name, slot);
+    world.observer?.pageQueued(request);
     registers.set(REG.PQT, (tail + PAGE_REQUEST_BYTES) % bytes);
     event.raise(PRS.PPR);
   }
@@ -110,7 +112,7 @@ export class PageRequestQueue {
       pasid: request.pasidPresent ? request.pasid : -1,
       address: request.address,
       prgi: request.prgi,
-      perm: permissionText(request.read, request.write) + (request.priv ? ' priv' : ''),
+      perm: permissionText(request.read, request.write) + (request.priv ? 'p' : ''),
       last: request.last ? 1 : 0,
       outcome,
     });

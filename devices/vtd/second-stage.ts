@@ -157,7 +157,7 @@ export class SecondStage {
       if (access === 0) return FAULT.SS_NOT_PRESENT;
       if (how.ssade && (lo & SS_LO.A) === 0) {
         if (!how.snooped) return FAULT.SS_AD_NOT_SNOOPED;
-        bus.setBits(address, SS_LO.A);
+        if (!bus.setBits(address, SS_LO.A)) return FAULT.SS_AD_FAILED;
       }
       const next = entryFrame(lo, hi);
       if (isLeaf) {
@@ -174,12 +174,11 @@ export class SecondStage {
     }
   }
 
-  /** Sets D in the leaf that `walk` ended at, if accessed and dirty bits are kept. 0 or 7Ch. */
+  /** Sets D in the leaf that `walk` ended at, if accessed and dirty bits are kept. 0, 7Ch or 7Dh. */
   setDirty(how: PasidConfig, leafAddress: number, leaf: number): number {
     if (!how.ssade || (leaf & SS_LO.D) !== 0) return 0;
     if (!how.snooped) return FAULT.SS_AD_NOT_SNOOPED;
-    this.#bus.setBits(leafAddress, SS_LO.D);
-    return 0;
+    return this.#bus.setBits(leafAddress, SS_LO.D) ? 0 : FAULT.SS_AD_FAILED;
   }
 
   /** Whether a write through the leaf found last needs no dirty bit any more. */

@@ -53,6 +53,15 @@ export class SetCache {
     this.live--;
   }
 
+  /** Drops the first slot in use from some slot on, round the cache. False: it is empty. */
+  evict(from: number): boolean {
+    if (this.live === 0) return false;
+    let slot = from % this.slots;
+    while (!this.isLive(slot)) slot = (slot + 1) % this.slots;
+    this.drop(slot);
+    return true;
+  }
+
   isLive(slot: number): boolean {
     return this.tags[(slot << 2) + 2] !== 0;
   }

@@ -53,6 +53,11 @@ export class FirstStageCache {
     this.permissions[slot] = permissions;
   }
 
+  /** Drops an entry, chosen by any number; false: there is none. */
+  evict(choice: number): boolean {
+    return this.#tags.evict(choice);
+  }
+
   dropAll(): number {
     return this.#tags.clear();
   }
@@ -112,6 +117,11 @@ export class SecondStageCache {
     const slot = this.#tags.take(setOf(level, lo, 0, did), lo, 0, domainTag(level, did, 0));
     this.table[slot] = table;
     this.permissions[slot] = permissions;
+  }
+
+  /** Drops an entry, chosen by any number; false: there is none. */
+  evict(choice: number): boolean {
+    return this.#tags.evict(choice);
   }
 
   dropAll(): number {

@@ -25,11 +25,19 @@ import { RTADDR, TTM } from '../spec/vtd/registers.ts';
 import type { UnitConfig } from './config.ts';
 import { ContextConfig, PasidConfig } from './entries.ts';
 import type { ContextCache, PasidCache } from './entry-caches.ts';
+import type { NotPresent, NotPresentCache } from './not-present-cache.ts';
 import { entryPointer, type TableBus } from './table-bus.ts';
 import { entryOf, type WalkLog } from './walk-log.ts';
 
 /** Words of the widest structure, a PASID entry. */
 const MAX_WORDS = 8;
+
+/** Faults that say an entry is not present, which caching mode lets the unit keep. */
+const NOT_PRESENT: ReadonlySet<number> = new Set([
+  FAULT.LEGACY_CONTEXT_NOT_PRESENT,
+  FAULT.SM_CONTEXT_NOT_PRESENT,
+  FAULT.PASID_ENTRY_NOT_PRESENT,
+]);
 
 /**
  * From a source id and PASID to the entry that says how to translate: root, context, PASID
@@ -50,6 +58,7 @@ export class Structures {
   readonly #log: WalkLog;
   readonly #contexts: ContextCache;
   readonly #pasids: PasidCache;
+  readonly #absent: NotPresentCache | null;
   /** Halves of the structure read last, low and high of each word in turn. */
   readonly #halves = new Int32Array(2 * MAX_WORDS);
 
@@ -59,12 +68,14 @@ export class Structures {
     log: WalkLog;
     contexts: ContextCache;
     pasids: PasidCache;
+    absent: NotPresentCache | null;
   }) {
     this.#config = parts.config;
     this.#bus = parts.bus;
     this.#log = parts.log;
     this.#contexts = parts.contexts;
     this.#pasids = parts.pasids;
+    this.#absent = parts.absent;
   }
 
   /** Takes RTADDR: root table and mode. A mode the unit lacks makes every request fault 30h. */
@@ -97,8 +108,11 @@ export class Structures {
       this.fpd = cached.fpd;
       return cached;
     }
+    const absent = this.#absent?.context(sid);
+    if (absent !== undefined) return this.#again(absent);
     const entry = this.ttm === TTM.LEGACY ? this.#legacyContext(sid) : this.#scalableContext(sid);
     if (entry !== null) this.#contexts.keep(entry);
+    else if (NOT_PRESENT.has(this.fault)) this.#absent?.keepContext(sid, this.#found());
     return entry;
   }
 
@@ -109,9 +123,23 @@ export class Structures {
       this.fpd ||= cached.fpd;
       return cached;
     }
+    const absent = this.#absent?.pasid(context.sid, pasid);
+    if (absent !== undefined) return this.#again(absent);
     const entry = this.#readPasid(context, pasid);
     if (entry !== null) this.#pasids.keep(context.sid, pasid, entry);
+    else if (NOT_PRESENT.has(this.fault))
+      this.#absent?.keepPasid(context.sid, pasid, this.#found());
     return entry;
+  }
+
+  #found(): NotPresent {
+    return { fault: this.fault, fpd: this.fpd };
+  }
+
+  /** What is cached as not present. */
+  #again(absent: NotPresent): null {
+    this.fpd ||= absent.fpd;
+    return this.#fail(absent.fault);
   }
 
   #fail(fault: number): null {
@@ -231,7 +259,9 @@ export class Structures {
     const usesSs = fields.PGTT === PGTT.SECOND_STAGE || fields.PGTT === PGTT.NESTED;
     const fsRoot = fields.FSPTPTR / 4096;
     const ssRoot = fields.SSPTPTR / 4096;
-    const rootBeyond = (usesFs && fsRoot >= hawPages) || (usesSs && ssRoot >= hawPages);
+    // Under nesting the first-stage root is a guest address, bounded by the second stage: 5Bh.
+    const isFs = fields.PGTT === PGTT.FIRST_STAGE;
+    const rootBeyond = (isFs && fsRoot >= hawPages) || (usesSs && ssRoot >= hawPages);
     if (rootBeyond || this.#hasReserved(pasidReserved, 0, 2 * MAX_WORDS)) {
       return this.#fail(FAULT.PASID_ENTRY_RESERVED);
     }

@@ -10,11 +10,16 @@ export class TableBus {
   /** Entries read since the unit was made. */
   loads = 0;
   readonly #memory: PhysicalMemory;
+  readonly #atomics: ((address: number) => boolean) | undefined;
   readonly #limit: number;
 
-  /** @param haw host address width in bits: addresses beyond it are not accessible */
-  constructor(memory: PhysicalMemory, haw: number) {
+  /**
+   * @param haw host address width in bits: addresses beyond it are not accessible
+   * @param atomics as in `VtdWorld`
+   */
+  constructor(memory: PhysicalMemory, haw: number, atomics?: (address: number) => boolean) {
     this.#memory = memory;
+    this.#atomics = atomics;
     this.#limit = 2 ** haw;
   }
 
@@ -35,9 +40,12 @@ export class TableBus {
   /**
    * Sets bits of the low half of the entry at a byte address that `load` just reached. One thread
    * owns the simulated memory, so reading and writing at once is the locked update of the spec.
+   * False: the memory there refuses locked updates.
    */
-  setBits(address: number, low: number): void {
+  setBits(address: number, low: number): boolean {
+    if (this.#atomics?.(address) === false) return false;
     this.#memory.write32(address, this.#memory.read32(address) | low);
+    return true;
   }
 }
 

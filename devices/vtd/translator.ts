@@ -1,41 +1,33 @@
-import { vtd } from '../../trace/catalogue/vtd.ts';
 import type { Tracer } from '../../trace/tracer.ts';
-import type { PhysicalMemory } from '../memory.ts';
 import { type AddressType, AT, type CompletionStatus, CPL } from '../pci/fabric.ts';
 import { INTERRUPT_WINDOW_PAGES } from '../spec/msi.ts';
 import { ridToString } from '../spec/pci.ts';
-import {
-  describeFault,
-  FAULT,
-  FAULT_TYPE,
-  FAULTS,
-  recordsOnTranslationRequest,
-  translatedReply,
-} from '../spec/vtd/faults.ts';
+import { FAULT, FAULT_TYPE, FAULTS, translatedReply } from '../spec/vtd/faults.ts';
 import { PGTT } from '../spec/vtd/pasid.ts';
 import { TTM } from '../spec/vtd/registers.ts';
 import type { Caches } from './caches.ts';
-import { CheckedWalk, WalkRequest } from './checked-walk.ts';
+import { WalkRequest } from './checked-walk.ts';
 import type { UnitConfig } from './config.ts';
 import type { PasidConfig } from './entries.ts';
 import type { FaultLog } from './fault-log.ts';
-import { FirstStage } from './first-stage.ts';
+import { atsStatus, FaultReport, isRecorded, requestText } from './fault-report.ts';
+import { HitTrace } from './hit-trace.ts';
 import { type Iotlb, TLB } from './iotlb.ts';
 import { legacyFault } from './legacy-faults.ts';
-import { Nested } from './nested.ts';
+import type { MemoryRequest } from './memory-request.ts';
+import type { NotPresentCache } from './not-present-cache.ts';
+import type { VtdObserver } from './observer.ts';
 import { Outcome } from './outcome.ts';
 import { permissionText } from './page-request-queue.ts';
-import { SecondStage } from './second-stage.ts';
 import { Structures } from './structures.ts';
 import { TableBus } from './table-bus.ts';
 import { WalkLog } from './walk-log.ts';
+import { Walks } from './walks.ts';
+import type { VtdWorld } from './world.ts';
 
 /** What `resolve` is asked for: a memory request by its address type, or a page request. */
 export const PAGE_REQUEST = 3;
 export type RequestKind = AddressType | typeof PAGE_REQUEST;
-
-/** log2 of the range that a pass-through translation is answered with. */
-const PASS_THROUGH_SHIFT = 21;
 
 const { FIRST: WINDOW_FIRST, LAST: WINDOW_LAST } = INTERRUPT_WINDOW_PAGES;
 
@@ -59,7 +51,7 @@ export interface TranslationResult {
 
 interface TranslatorParts {
   readonly config: UnitConfig;
-  readonly memory: PhysicalMemory;
+  readonly world: VtdWorld;
   readonly caches: Caches;
   readonly faults: FaultLog;
   readonly trace: Tracer;
@@ -86,50 +78,59 @@ export class Translator {
   enabled = false;
   translations = 0;
   iotlbHits = 0;
-  walks = 0;
   /** Requests that ended in UR or CA, and page requests refused. */
   faulted = 0;
   readonly #config: UnitConfig;
   readonly #iotlb: Iotlb;
-  readonly #faults: FaultLog;
-  readonly #trace: Tracer;
+  readonly #absent: NotPresentCache | null;
+  readonly #faults: FaultReport;
   readonly #bus: TableBus;
   readonly #log: WalkLog;
   readonly #outcome = new Outcome();
   readonly #request = new WalkRequest();
-  readonly #second: SecondStage;
-  readonly #first: FirstStage;
-  readonly #nested: Nested;
-  readonly #checked: CheckedWalk;
+  readonly #walks: Walks;
   readonly #noWriteFlag: boolean;
+  readonly #trace: Tracer;
+  readonly #hits: HitTrace;
+  readonly #observer: VtdObserver | null;
   /** Of `resolve`: effective privilege, and whether the function may use ATS. */
   #priv = false;
   #ats = false;
+  /** What `request` adds to a read or write; false outside it. */
+  #atomic = false;
+  #exec = false;
+  #zeroLength = false;
 
   constructor(parts: TranslatorParts) {
-    const { config, memory, caches, trace } = parts;
+    const { config, caches, trace } = parts;
+    const { memory, atomics } = parts.world;
+    this.#observer = parts.world.observer ?? null;
     this.#config = config;
-    this.#iotlb = caches.iotlb;
-    this.#faults = parts.faults;
     this.#trace = trace;
+    this.#hits = new HitTrace(trace, config.name);
+    this.#iotlb = caches.iotlb;
+    this.#faults = new FaultReport({ config, faults: parts.faults, trace });
     this.#noWriteFlag = config.ecap.NWFS === 1;
-    const bus = new TableBus(memory, config.haw);
+    const bus = new TableBus(memory, config.haw, atomics);
     const log = new WalkLog(trace, config.name);
     const outcome = this.#outcome;
-    const { contexts, pasids, first: cache } = caches;
+    const { contexts, pasids, absent, first: cache } = caches;
     this.#bus = bus;
     this.#log = log;
-    this.structures = new Structures({ config, bus, log, contexts, pasids });
-    const second = new SecondStage({ config, memory, bus, log, cache: caches.second });
-    this.#second = second;
-    this.#first = new FirstStage({ config, memory, cache, outcome });
-    this.#nested = new Nested({ config, memory, cache, second, outcome });
-    this.#checked = new CheckedWalk({ config, bus, log, cache, second, outcome });
+    this.structures = new Structures({ config, bus, log, contexts, pasids, absent });
+    this.#absent = absent;
+    const walkCaches = { first: cache, second: caches.second };
+    this.#walks = new Walks({ config, memory, bus, log, caches: walkCaches, outcome });
+  }
+
+  /** Walks of page tables. */
+  get walks(): number {
+    return this.#walks.count;
   }
 
   /** Table entries read. */
   get loads(): number {
-    return this.#bus.loads + this.#second.loads + this.#first.loads + this.#nested.loads;
+    return this.#bus.loads + this.#walks.loads;
   }
 
   /** See `VtdUnit.translate`. */
@@ -155,6 +156,7 @@ export class Translator {
       }
       if ((flags & need) === need) {
         this.iotlbHits++;
+        if (this.#trace.hot) this.#hits.note(sid, pasid, flags, lo, hi);
         const grants = type !== AT.UNTRANSLATED && readOnly ? flags & ~TLB.W : flags;
         this.#answer(this.#iotlb.frame(at), this.#iotlb.shift(at), grants, priv && pasid >= 0);
         return true;
@@ -163,18 +165,43 @@ export class Translator {
     return this.#miss(sid, pasid, priv, type, vpn, hi, lo, write, noWrite);
   }
 
-  /** See `VtdUnit.translated`. */
-  translated(sid: number, pfn: number, write: boolean): boolean {
+  /** See `VtdUnit.request`. */
+  request(r: MemoryRequest): boolean {
+    const { sid, pasid, priv, type, page, noWrite } = r;
+    const isAts = type === AT.TRANSLATION;
+    const write = r.access === 'write' || r.access === 'atomic';
+    if (type === AT.TRANSLATED) return this.translated(sid, page, write, pasid, priv);
+    this.#atomic = !isAts && r.access === 'atomic';
+    this.#zeroLength = !isAts && r.access === 'zero-length read';
+    this.#exec = r.exec && pasid >= 0;
+    try {
+      if (!(this.#atomic || this.#exec || this.#zeroLength)) {
+        return this.translate(sid, pasid, priv, type, page, write, noWrite);
+      }
+      // These have no short way through the IOTLB.
+      this.translations++;
+      const hi = (page / 2 ** 32) | 0;
+      return this.#miss(sid, pasid, priv, type, page, hi, page | 0, write, noWrite);
+    } finally {
+      this.#atomic = false;
+      this.#exec = false;
+      this.#zeroLength = false;
+    }
+  }
+
+  /** See `VtdUnit.translated`; `pasid` as in `request`. */
+  translated(sid: number, pfn: number, write: boolean, pasid = -1, priv = false): boolean {
     const { result, structures } = this;
     if (!this.enabled) {
       this.#unsupported();
       return false;
     }
-    let fault = structures.modeFault(false, false);
+    let fault = structures.modeFault(pasid >= 0, false);
     if (fault === 0) {
       const context = structures.context(sid);
       if (context === null) fault = structures.fault;
       else if (!context.dte) fault = context.legacy ? FAULT.LEGACY_TT_FORBIDS_ATS : FAULT.DTE_CLEAR;
+      else if (pasid >= 0) fault = FAULT.EPTR_CLEAR;
       else fault = this.#outputFault(pfn, context.legacy !== null);
     }
     if (fault === 0) {
@@ -185,8 +212,7 @@ export class Translator {
     }
     const status = translatedReply(fault) === 'CA' ? CPL.COMPLETER_ABORT : CPL.UNSUPPORTED_REQUEST;
     this.#refuse(fault, status);
-    const recorded = this.#record(fault, sid, -1, false, pfn, AT.TRANSLATED, write);
-    this.#noteFault(fault, sid, -1, pfn, 'translated', recorded);
+    this.#report(fault, sid, pasid, priv, pfn, AT.TRANSLATED, write, 'translated');
     return false;
   }
 
@@ -226,6 +252,7 @@ export class Translator {
     if (kind === PAGE_REQUEST && !context.pre) return this.#fail(FAULT.PRE_CLEAR);
     const how = structures.pasid(context, effective);
     if (how === null || kind === PAGE_REQUEST) return how;
+    if (this.#exec) return this.#fail(FAULT.ERE_CLEAR);
     const usesFirst = how.pgtt === PGTT.FIRST_STAGE || how.pgtt === PGTT.NESTED;
     return this.#priv && usesFirst && !how.sre ? this.#fail(FAULT.SRE_CLEAR) : how;
   }
@@ -234,11 +261,9 @@ export class Translator {
   refusePageRequest(sid: number, pasid: number, priv: boolean, page: number): void {
     const { fault } = this.structures;
     this.faulted++;
-    const type = PAGE_REQUEST;
-    const recorded = this.#record(fault, sid, pasid, priv, page, type, false);
     const info = FAULTS.get(fault);
     this.result.status = info?.pr === 'IR' ? CPL.UNSUPPORTED_REQUEST : CPL.SUCCESS;
-    this.#noteFault(fault, sid, pasid, page, 'page request', recorded);
+    this.#report(fault, sid, pasid, priv, page, PAGE_REQUEST, false, 'page request');
   }
 
   #fail(fault: number): null {
@@ -274,10 +299,12 @@ export class Translator {
       request.hi = hi;
       request.lo = lo;
       request.user = !this.#priv;
-      request.read = !isAts && !write;
+      request.read = !isAts && (this.#atomic || !(write || this.#readsNothing));
       request.write = !isAts && write;
+      request.either = this.#readsNothing;
       request.dirty = isAts ? !readOnly : write;
-      fault = this.#walk(how, request);
+      fault =
+        this.#absent === null ? this.#walks.walk(how, request) : this.#walkAbsent(how, sid, pasid);
       if (fault === 0) fault = this.#outputFault(this.#outcome.frame, false);
       if (fault !== 0 && this.structures.ttm === TTM.LEGACY) {
         fault = legacyFault(fault, request.write);
@@ -288,52 +315,66 @@ export class Translator {
       return this.#deny(fault, sid, pasid, priv, vpn, isAts, write);
     }
     const { frame, shift, flags } = this.#outcome;
-    if (how.pgtt !== PGTT.PASS_THROUGH) {
-      const kept = this.#ats ? flags | TLB.ATS : flags;
-      const firstStage = how.pgtt !== PGTT.SECOND_STAGE;
-      const asked = priv && pasid >= 0;
-      const iotlb = this.#iotlb;
-      iotlb.fill(sid, pasid, asked, hi, lo, frame, shift, kept, how.did, firstStage, how.pasid);
-    }
+    if (how.pgtt !== PGTT.PASS_THROUGH) this.#keep(how, sid, pasid, priv);
     const grants = readOnly ? flags & ~TLB.W : flags;
     this.#answer(frame, shift, grants, priv && pasid >= 0);
-    return (grants & (TLB.R | TLB.W)) !== 0;
+    return !isAts || (grants & (TLB.R | TLB.W)) !== 0;
   }
 
-  /** 0, or the fault of the page tables; leaves the translation in `#outcome`. */
-  #walk(how: PasidConfig, request: WalkRequest): number {
-    this.walks++;
-    const { hi, lo, user, write, dirty } = request;
-    switch (how.pgtt) {
-      case PGTT.NESTED:
-        if (!this.#log.on && this.#nested.fast(how, hi, lo, user, write, dirty)) return 0;
-        return this.#checked.firstStage(how, request);
-      case PGTT.FIRST_STAGE:
-        if (!this.#log.on && this.#first.fast(how, hi, lo, user, write, dirty)) return 0;
-        return this.#checked.firstStage(how, request);
-      case PGTT.SECOND_STAGE:
-        if (!this.#log.on && hi === 0 && lo >= 0 && this.#fastSecond(how, request)) return 0;
-        return this.#checked.secondStage(how, request);
-      default:
-        return this.#passThrough(how, request.vpn);
-    }
+  /** CAP.ZLR: a zero-length read needs no read permission. */
+  get #readsNothing(): boolean {
+    return this.#zeroLength && this.#config.cap.ZLR === 1;
   }
 
-  #fastSecond(how: PasidConfig, request: WalkRequest): boolean {
-    const second = this.#second;
-    const frame = second.fast(how, request.lo);
-    return frame >= 0 && this.#checked.reportSecond(how, request, frame);
+  /**
+   * Translates a page that nobody asked for, and keeps it: no fault is told, no dirty bit set, and
+   * `result` stays (VT-d spec 6.1). True: there is something to keep.
+   */
+  prefetch(sid: number, pasid: number, priv: boolean, vpn: number): boolean {
+    const inWindow = pasid < 0 && vpn >= WINDOW_FIRST && vpn <= WINDOW_LAST;
+    if (!this.enabled || inWindow) return false;
+    if (this.#observer !== null) this.#log.begin();
+    const how = this.resolve(sid, pasid, priv, AT.UNTRANSLATED);
+    if (how === null || how.pgtt === PGTT.PASS_THROUGH) return false;
+    const request = this.#request;
+    request.vpn = vpn;
+    request.hi = (vpn / 2 ** 32) | 0;
+    request.lo = vpn | 0;
+    request.user = !this.#priv;
+    request.read = false;
+    request.write = false;
+    request.either = false;
+    request.dirty = false;
+    const fault = this.#walks.walk(how, request);
+    if (fault !== 0 || this.#outputFault(this.#outcome.frame, false) !== 0) return false;
+    this.#keep(how, sid, pasid, priv);
+    return true;
   }
 
-  #passThrough(how: PasidConfig, vpn: number): number {
-    if (vpn >= this.#config.hawPages) return FAULT.ADDRESS_BEYOND_HAW;
-    const outcome = this.#outcome;
-    const span = 2 ** (PASS_THROUGH_SHIFT - 12);
-    const holdsWindow = vpn - (vpn % span) === WINDOW_FIRST - (WINDOW_FIRST % span);
-    outcome.frame = vpn;
-    outcome.shift = holdsWindow ? 12 : PASS_THROUGH_SHIFT;
-    outcome.flags = how.forceSnoop ? TLB.R | TLB.W | TLB.SNOOP : TLB.R | TLB.W;
-    return 0;
+  /** Puts the outcome of the walk of `#request` into the IOTLB. */
+  #keep(how: PasidConfig, sid: number, pasid: number, priv: boolean): void {
+    const { hi, lo } = this.#request;
+    const { frame, shift, flags } = this.#outcome;
+    const kept = this.#ats ? flags | TLB.ATS : flags;
+    const firstStage = how.pgtt !== PGTT.SECOND_STAGE;
+    const asked = priv && pasid >= 0;
+    const iotlb = this.#iotlb;
+    iotlb.fill(sid, pasid, asked, hi, lo, frame, shift, kept, how.did, firstStage, how.pasid);
+    if (this.#observer === null) return;
+    const { entries } = this.#log;
+    const page = this.#request.vpn;
+    this.#observer.walked({ sid, pasid, priv, page, how, outcome: this.#outcome, entries });
+  }
+
+  /** A walk in caching mode: what the second stage does not map is remembered. */
+  #walkAbsent(how: PasidConfig, sid: number, pasid: number): number {
+    const absent = this.#absent;
+    const request = this.#request;
+    if (absent === null || how.pgtt !== PGTT.SECOND_STAGE) return this.#walks.walk(how, request);
+    if (absent.hasPage(sid, pasid, request.vpn)) return FAULT.SS_NOT_PRESENT;
+    const fault = this.#walks.walk(how, request);
+    if (fault === FAULT.SS_NOT_PRESENT) absent.keepPage(sid, pasid, request.vpn, how.pasid);
+    return fault;
   }
 
   /** An output address that no request may have. */
@@ -364,6 +405,10 @@ export class Translator {
     readOnly: boolean,
   ): boolean {
     if (!isAts) {
+      if (this.#zeroLength) {
+        this.#answer(vpn, 12, TLB.R, false);
+        return true;
+      }
       this.structures.fpd = false;
       return this.#deny(FAULT.IR_NOT_AN_INTERRUPT, sid, -1, false, vpn, false, write);
     }
@@ -409,13 +454,12 @@ export class Translator {
   ): boolean {
     this.#refuse(fault, isAts ? atsStatus(fault) : CPL.UNSUPPORTED_REQUEST);
     const type = isAts ? AT.TRANSLATION : AT.UNTRANSLATED;
-    const records = !isAts || recordsOnTranslationRequest(fault);
-    const recorded = records && this.#record(fault, sid, pasid, priv, vpn, type, write);
-    this.#noteFault(fault, sid, pasid, vpn, requestText(type, write), recorded);
+    const request = requestText(type, write);
+    this.#report(fault, sid, pasid, priv, vpn, type, write, request, isRecorded(fault, isAts));
     return false;
   }
 
-  #record(
+  #report(
     code: number,
     sid: number,
     pasid: number,
@@ -423,34 +467,15 @@ export class Translator {
     page: number,
     kind: RequestKind,
     write: boolean,
-  ): boolean {
-    if (this.structures.fpd && FAULTS.get(code)?.qualified === true) return false;
+    request: string,
+    mayRecord = true,
+  ): void {
     let type: number = write && kind !== AT.TRANSLATION ? FAULT_TYPE.WRITE : FAULT_TYPE.READ;
+    if (this.#atomic) type = FAULT_TYPE.ATOMIC;
     if (kind === PAGE_REQUEST) type = FAULT_TYPE.PAGE_REQUEST;
     const at = kind === PAGE_REQUEST ? AT.UNTRANSLATED : kind;
-    return this.#faults.record({ sid, pasid, priv, page, code, type, at });
-  }
-
-  #noteFault(
-    code: number,
-    sid: number,
-    pasid: number,
-    page: number,
-    request: string,
-    recorded: boolean,
-  ): void {
-    if (!this.#trace.on) return;
-    this.#trace.emit(vtd.fault, {
-      unit: this.#config.name,
-      sid: ridToString(sid),
-      pasid,
-      address: page * 4096,
-      request,
-      code,
-      reason: describeFault(code),
-      answer: ANSWERS[this.result.status],
-      recorded: recorded ? 1 : 0,
-    });
+    const blocked = { request, status: this.result.status, fpd: this.structures.fpd };
+    this.#faults.report({ sid, pasid, priv, page, code, type, at }, blocked, mayRecord);
   }
 
   #noteWalk(
@@ -475,21 +500,4 @@ export class Translator {
       loads: this.loads - loadsBefore,
     });
   }
-}
-
-const ANSWERS: Readonly<Record<CompletionStatus, string>> = {
-  [CPL.SUCCESS]: 'no translation',
-  [CPL.UNSUPPORTED_REQUEST]: 'UR',
-  [CPL.COMPLETER_ABORT]: 'CA',
-};
-
-function atsStatus(fault: number): CompletionStatus {
-  const reply = FAULTS.get(fault)?.tr;
-  if (reply === 'UR') return CPL.UNSUPPORTED_REQUEST;
-  return reply === 'CA' ? CPL.COMPLETER_ABORT : CPL.SUCCESS;
-}
-
-function requestText(type: AddressType, write: boolean): string {
-  if (type !== AT.UNTRANSLATED) return 'translation';
-  return write ? 'write' : 'read';
 }

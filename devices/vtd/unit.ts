@@ -11,6 +11,7 @@ import { EventSource } from './event-source.ts';
 import { FaultLog } from './fault-log.ts';
 import { InterruptRemapper } from './interrupt-remapping.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
+import type { MemoryRequest } from './memory-request.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { REGISTER_BYTES, RegisterFile } from './registers.ts';
 import { PAGE_REQUEST, type TranslationResult, Translator } from './translator.ts';
@@ -41,6 +42,11 @@ export interface VtdOptions {
   readonly trace: Tracer;
   /** `host`, or the VM's name; also the space of its queues' causality marks. */
   readonly name: string;
+  /**
+   * A unit in caching mode (CAP.CM) that uses the leave to cache what is not present; default false.
+   * Without CAP.CM it does not count.
+   */
+  readonly cacheNotPresent?: boolean;
 }
 
 /**
@@ -51,7 +57,7 @@ export class VtdUnit {
   readonly registerBytes: number = REGISTER_BYTES;
   readonly #config: UnitConfig;
   readonly #registers = new RegisterFile();
-  readonly #caches = new Caches();
+  readonly #caches: Caches;
   readonly #translator: Translator;
   readonly #remapper: InterruptRemapper;
   readonly #queue: InvalidationQueue;
@@ -64,25 +70,42 @@ export class VtdUnit {
     const { world, trace } = options;
     const config = unitConfig(options);
     const registers = this.#registers;
-    const caches = this.#caches;
+    const caches = new Caches(config.cap.CM === 1 && options.cacheNotPresent === true);
+    this.#caches = caches;
     this.#config = config;
     this.#trace = trace;
     registers.set(REG.VER, VERSION);
-    registers.set64(REG.CAP, options.cap);
-    registers.set64(REG.ECAP, options.ecap);
-    const event = (source: string, status: number, mask: number, control: number): EventSource =>
-      new EventSource(registers, status, mask, control, (address, data) => {
+    registers.set64(REG.CAP, config.capValue);
+    registers.set64(REG.ECAP, config.ecapValue);
+    const event = (
+      source: string,
+      status: number,
+      mask: number,
+      control: number,
+      exists: boolean,
+    ): EventSource => {
+      const send = (address: number, data: number): void => {
         const values = { unit: config.name, source, address, data };
         using _span = trace.on ? trace.span(vtd.interrupt, values) : null;
         world.interrupt(address, data);
-      });
-    const faultEvent = event('fault', REG.FSTS, FAULT_STATUS, REG.FECTL);
-    const completionEvent = event('invalidation completion', REG.ICS, ICS.IWC, REG.IECTL);
-    const requestEvent = event('page request', REG.PRS, PRS.PPR | PRS.PRO, REG.PECTL);
+      };
+      return new EventSource(registers, status, mask, control, send, exists);
+    };
+    const { QI, PRS: hasRequests } = config.ecap;
+    const faultEvent = event('fault', REG.FSTS, FAULT_STATUS, REG.FECTL, true);
+    const completionName = 'invalidation completion';
+    const completionEvent = event(completionName, REG.ICS, ICS.IWC, REG.IECTL, QI === 1);
+    const requestBits = PRS.PPR | PRS.PRO;
+    const requestEvent = event('page request', REG.PRS, requestBits, REG.PECTL, hasRequests === 1);
     const faults = new FaultLog(config, registers, faultEvent);
-    const { memory } = world;
-    const translator = new Translator({ config, memory, caches, faults, trace });
-    const remapper = new InterruptRemapper({ config, world, faults, trace });
+    const translator = new Translator({ config, world, caches, faults, trace });
+    const remapper = new InterruptRemapper({
+      config,
+      world,
+      cache: caches.interrupts,
+      faults,
+      trace,
+    });
     const mode = (): { ttm: number; valid: boolean } => translator.structures;
     const queueParts = { config, registers, caches, world, trace, faultEvent, completionEvent };
     const queue = new InvalidationQueue({ ...queueParts, mode });
@@ -108,6 +131,11 @@ export class VtdUnit {
       faults,
       faultEvent,
     });
+  }
+
+  /** For a subclass that disturbs the caches. */
+  protected get internals(): { readonly caches: Caches; readonly translator: Translator } {
+    return { caches: this.#caches, translator: this.#translator };
   }
 
   /** What came of the last `translate` or `translated`. */
@@ -142,6 +170,15 @@ export class VtdUnit {
     noWrite: boolean,
   ): boolean {
     return this.#translator.translate(sid, pasid, priv, type, vpn, write, noWrite);
+  }
+
+  /**
+   * A memory request of any kind, by its attributes: what `translate` and `translated` have no
+   * argument for are AtomicOps, zero-length reads (CAP.ZLR), execute requests (fault 5Ch: ECAP.ERS
+   * is 0) and translated requests with a PASID (fault 49h: there is no host permission table).
+   */
+  request(request: MemoryRequest): boolean {
+    return this.#translator.request(request);
   }
 
   /** A request with a translated address (AT=10). False: refused, `result` says how. */

@@ -4,6 +4,9 @@ import type { Tracer } from '../../trace/tracer.ts';
 
 type Level = Values<typeof vtd.walkLevel.fields>;
 
+/** An entry that a walk read: which table, its level (0: not a page table), byte address, content. */
+export type WalkedEntry = Readonly<Pick<Level, 'table' | 'level' | 'address' | 'entry'>>;
+
 /**
  * The entries that a traced walk reads, kept until the walk's own event is out so that they hang
  * under it. Off unless a walk was begun with somebody listening.
@@ -18,6 +21,11 @@ export class WalkLog {
   constructor(trace: Tracer, unit: string) {
     this.#trace = trace;
     this.#unit = unit;
+  }
+
+  /** The entries of the last walk that was begun with somebody listening. */
+  get entries(): readonly WalkedEntry[] {
+    return this.#levels;
   }
 
   begin(): void {

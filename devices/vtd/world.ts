@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { PhysicalMemory } from '../memory.ts';
 import type { Descriptor } from '../spec/vtd/invalidation.ts';
+import type { VtdObserver } from './observer.ts';
 
 /**
  * What a VT-d unit needs from the world. One class serves as the host's silicon and, inside the VMM,
@@ -10,6 +11,11 @@ export interface VtdWorld {
   /** Host physical memory; for a virtual unit, guest physical memory. */
   readonly memory: PhysicalMemory;
   readonly clock: Clock;
+  /**
+   * Whether the memory at a byte address takes locked read-modify-writes, which accessed and dirty
+   * bits need. Absent: all of it does.
+   */
+  readonly atomics?: (address: number) => boolean;
   /** A message-signalled interrupt of the unit itself: DWORD `data` to `address` (FEEx_xxxx). */
   interrupt(address: number, data: number): void;
   /**
@@ -32,6 +38,8 @@ export interface VtdWorld {
    * wait completes. True: done. False: the unit stops fetching until `VtdUnit.resume()`.
    */
   readonly forward?: (descriptor: Descriptor) => boolean;
+  /** Whoever watches the unit from within; absent when nobody does. */
+  readonly observer?: VtdObserver;
   /** Present only on a virtual unit: the set-pointer or TE command just took effect. */
   readonly remapped?: (change: 'root' | 'te') => void;
 }

@@ -69,9 +69,13 @@ export function* flushNewPasid(device: IommuDevice, did: number, pasid: number):
 
 /** A present PASID entry changed or went away. */
 export function* flushChangedPasid(device: IommuDevice, did: number, pasid: number): Task {
-  const { qi } = device.unit;
-  yield* qi.submit([pasidCache(did, pasid)]);
-  yield* qi.submit([pasidIotlbAll(did, pasid)]);
+  const { qi, core } = device.unit;
+  if (core.bugs?.has('guest-teardown-no-pasid-cache') !== true) {
+    yield* qi.submit([pasidCache(did, pasid)]);
+  }
+  if (core.bugs?.has('guest-teardown-no-iotlb') !== true) {
+    yield* qi.submit([pasidIotlbAll(did, pasid)]);
+  }
   if (device.atsEnabled) yield* qi.submit([deviceTlbAll(device, pasid)]);
 }
 
@@ -93,15 +97,20 @@ export function* flushRange(
   start: number,
   end: number,
 ): Task {
+  const { bugs } = device.unit.core;
   const first = Math.floor(start / PAGE_SIZE);
-  const am = coverOrder(first, Math.max(first, Math.ceil(end / PAGE_SIZE) - 1));
+  let am = coverOrder(first, Math.max(first, Math.ceil(end / PAGE_SIZE) - 1));
+  if (bugs?.has('guest-flush-too-narrow') === true) am = Math.max(0, am - 1);
+  if (bugs?.has('guest-flush-wrong-pasid') === true) pasid++;
+  if (bugs?.has('guest-flush-wrong-did') === true) did++;
   const address = Math.floor(first / 2 ** am) * 2 ** am * PAGE_SIZE;
   const granularity = PASID_IOTLB_GRANULARITY.PAGE;
   const batch: BigUint64Array[] = [pasidIotlbDesc({ granularity, did, pasid, address, am })];
-  if (device.atsEnabled) {
+  if (device.atsEnabled && bugs?.has('guest-flush-no-device-tlb') !== true) {
     const sizeLog2 = am + PAGE_SHIFT;
     batch.push(pasidDevTlbDesc({ sid: device.rid, pasid, address, sizeLog2, mip: mip(device) }));
   }
+  if (bugs?.has('guest-flush-device-first') === true) batch.reverse();
   yield* device.unit.qi.submit(batch);
 }
 
@@ -113,5 +122,8 @@ export function drainDescriptors(device: IommuDevice, pasid: number): BigUint64A
     pasid === 0
       ? iotlbDesc({ granularity: IOTLB_GRANULARITY.DOMAIN, did, ...drain })
       : pasidIotlbAll(did, pasid);
+  if (device.unit.core.bugs?.has('guest-teardown-no-iotlb') === true) {
+    return [deviceTlbAll(device, pasid)];
+  }
   return [iotlb, deviceTlbAll(device, pasid)];
 }

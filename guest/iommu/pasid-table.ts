@@ -69,7 +69,9 @@ export class PasidTable {
   write(pasid: number, words: BigUint64Array): number {
     const { cpu } = this.#core;
     const at = this.entryAddress(pasid);
-    for (let i = USED_WORDS - 1; i >= 0; i--) cpu.write64(at + 8 * i, words[i]!);
+    const order = [...words.slice(0, USED_WORDS).keys()];
+    if (this.#core.bugs?.has('guest-present-first') !== true) order.reverse();
+    for (const i of order) cpu.write64(at + 8 * i, words[i]!);
     return at;
   }
 

@@ -16,6 +16,9 @@ export interface FirstStage {
 /** Word of FSPTPTR and FSPM. */
 const FIRST_STAGE_WORD = 2;
 
+/** An entry that is not there. */
+const NO_ENTRY = new BigUint64Array(pasidEntry.words);
+
 /** The 512 bits of a first-stage entry. */
 export function firstStageEntry(device: IommuDevice, fs: FirstStage): BigUint64Array {
   return pasidEntry.encode({
@@ -55,7 +58,7 @@ function* setup(device: IommuDevice, pasid: number, words: BigUint64Array, did: 
     throw new GuestError('EBUSY', `the entry of PASID ${pasid} is in use`);
   }
   const address = device.pasidTable.write(pasid, words);
-  using _span = changed(device, pasid, address, 'set');
+  using _span = changed(device, pasid, address, 'set', words, NO_ENTRY);
   try {
     yield* flushNewPasid(device, did, pasid);
   } catch (error) {
@@ -70,8 +73,10 @@ function* setup(device: IommuDevice, pasid: number, words: BigUint64Array, did: 
  */
 export function* replaceFirstStage(device: IommuDevice, pasid: number, fs: FirstStage): Task {
   const words = firstStageEntry(device, fs);
+  const old = device.pasidTable.read(pasid);
   const address = device.pasidTable.update(pasid, FIRST_STAGE_WORD, words[FIRST_STAGE_WORD]!);
-  using _span = changed(device, pasid, address, 'replace');
+  using _span = changed(device, pasid, address, 'replace', device.pasidTable.read(pasid), old);
+  if (device.unit.core.bugs?.has('guest-replace-no-flush') === true) return;
   yield* flushChangedPasid(device, fs.did, pasid);
 }
 
@@ -82,31 +87,35 @@ export function* replaceFirstStage(device: IommuDevice, pasid: number, fs: First
  */
 export function* tearDown(device: IommuDevice, pasid: number, ignoreFaults: boolean): Task {
   const words = device.pasidTable.read(pasid);
+  const last = pasidEntry.encode({ FPD: ignoreFaults ? 1 : 0 });
   const { P, DID } = pasidEntry.decode(words);
   if (P === 1) {
     const address = device.pasidTable.update(pasid, 0, words[0]! & ~pasidEntry.masks.P);
-    using _span = changed(device, pasid, address, 'clear', words);
+    using _span = changed(device, pasid, address, 'clear', last, words);
     yield* flushChangedPasid(device, DID, pasid);
   }
-  const last = pasidEntry.encode({ FPD: ignoreFaults ? 1 : 0 });
   device.pasidTable.write(pasid, last);
 }
 
-/** `words`: what was there, for a clear; else what is there now. */
+/** `words` and `old`: what is there after the change, and what was before. */
 function changed(
   device: IommuDevice,
   pasid: number,
   address: number,
   change: string,
-  words = device.pasidTable.read(pasid),
+  words: BigUint64Array,
+  old: BigUint64Array,
 ): Disposable {
   const { trace, vm } = device.unit.core;
-  const entry = trace.on ? describePasidEntry(words) : '';
+  const entry = trace.on ? describePasidEntry(change === 'clear' ? old : words) : '';
   const values = { vm, pasid, address, change, entry };
   return trace.span(guest.pasidEntry, {
     ...values,
     qw0: words[0]!,
     qw1: words[1]!,
     qw2: words[2]!,
+    old0: old[0]!,
+    old1: old[1]!,
+    old2: old[2]!,
   });
 }

@@ -11,6 +11,7 @@ import {
 import { PQA, PRS, pageRequestQueueBytes, REG } from '../../devices/spec/vtd/registers.ts';
 import { inputWidth, isCanonicalPage, PAGE_SIZE } from '../../devices/spec/x86/paging.ts';
 import { guest } from '../../trace/catalogue/guest.ts';
+import { PERM, permText } from '../../trace/perm.ts';
 import type { Core } from '../core.ts';
 import { Signal, type Task, WaitQueue, waitAtMost } from '../task.ts';
 import { drainDescriptors } from './flush.ts';
@@ -182,12 +183,7 @@ export class PageRequestQueue {
   }
 }
 
-function permissions(request: PageRequest): string {
-  const shown = [
-    request.read ? 'r' : '-',
-    request.write ? 'w' : '-',
-    request.exec ? 'x' : '-',
-    request.priv ? 'p' : '-',
-  ];
-  return shown.join('');
+function permissions({ read, write, exec, priv }: PageRequest): string {
+  const { R, W, X, P } = PERM;
+  return permText((read ? R : 0) | (write ? W : 0) | (exec ? X : 0) | (priv ? P : 0));
 }

@@ -51,7 +51,8 @@ export class SvaDomain implements MmuNotifier, FaultHandler {
   *detach(device: IommuDevice): Task {
     this.#devices.delete(device);
     yield* tearDown(device, this.pasid, false);
-    if (this.#prq !== null) yield* this.#prq.drain(device, this.pasid);
+    const skipsDrain = device.unit.core.bugs?.has('guest-teardown-no-drain') === true;
+    if (this.#prq !== null && !skipsDrain) yield* this.#prq.drain(device, this.pasid);
     this.#faults.detach(device, this.pasid);
   }
 

@@ -132,10 +132,13 @@ export class AddressSpace {
       bytes: end - start,
       pagesPresent: frames.length,
     });
-    if (removed.length > 0) {
+    const { bugs } = this.#core;
+    const early = bugs?.has('guest-munmap-frees-early') === true;
+    if (early) for (const frame of frames) this.#core.pages.free(frame);
+    if (removed.length > 0 && bugs?.has('guest-munmap-no-flush') !== true) {
       for (const notifier of [...this.notifiers]) yield* notifier.invalidateRange(start, end);
     }
-    for (const frame of frames) this.#core.pages.free(frame);
+    if (!early) for (const frame of frames) this.#core.pages.free(frame);
     for (const vma of removed) this.#uncommit(vma);
   }
 
@@ -192,19 +195,23 @@ export class AddressSpace {
     this.#view.reload(this);
     const { trace, vm, pages } = this.#core;
     using _span = trace.span(guest.moveRoot, { vm, pid: this.pid, from, to: this.pgd });
+    const early = this.#core.bugs?.has('guest-replace-frees-early') === true;
+    if (early) pages.free(from);
     for (const notifier of [...this.notifiers]) yield* notifier.rootChanged();
-    pages.free(from);
+    if (!early) pages.free(from);
   }
 
   /** The end of the address space: notifiers first, while the tables live, then all memory. */
   *exit(): Task {
     this.alive = false;
-    for (const notifier of [...this.notifiers]) yield* notifier.release();
+    const late = this.#core.bugs?.has('guest-exit-frees-early') === true;
+    if (!late) for (const notifier of [...this.notifiers]) yield* notifier.release();
     for (const vma of this.#vmas.remove(0, TASK_SIZE)) {
       for (const frame of this.#zap(vma)) this.#core.pages.free(frame);
       this.#uncommit(vma);
     }
     this.#view.reload(this);
     this.table.free();
+    if (late) for (const notifier of [...this.notifiers]) yield* notifier.release();
   }
 }

@@ -89,6 +89,7 @@ export class PageAllocator {
   }
 
   free(frame: number): void {
+    this.#cpu.freed?.(frame);
     this.#freed.push(frame);
     this.#freePages++;
   }

@@ -1,8 +1,10 @@
 import { Errno } from '../kernel/errno.ts';
+import type { FailPoints } from '../kernel/failpoint.ts';
 import type { Mm } from '../kernel/mm.ts';
 import { lockLimitOf } from './credentials.ts';
 import type { ForeignFrames } from './foreign.ts';
 import type { Mapping } from './maps.ts';
+import { MemoryFile } from './memory-file.ts';
 import type { ProcessMemory } from './process-memory.ts';
 import type { SharedObjects } from './shared-objects.ts';
 
@@ -15,16 +17,21 @@ const MAX_PIN_PAGES = 2 ** 31;
 /** The part of memory that came with a request, and goes back with its reply if written. */
 export class InlineArgument {
   readonly address: number;
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
   /** Whether the reply may carry writes. */
   readonly writable: boolean;
-  dirtyStart = Infinity;
+  /** How many of them have to go back. */
   dirtyEnd = 0;
 
   constructor(address: number, bytes: Uint8Array, writable: boolean) {
     this.address = address;
     this.bytes = bytes;
     this.writable = writable;
+  }
+
+  /** The bytes it was made with are about to be used again: from now on it has its own. */
+  own(): void {
+    this.bytes = this.bytes.slice();
   }
 
   /** Where the range lies in it; -1 if it does not. */
@@ -41,11 +48,20 @@ export class BridgedMm implements Mm {
   readonly #memory: ProcessMemory;
   readonly #frames: ForeignFrames;
   readonly #shared: SharedObjects;
-  readonly #arguments = new Set<InlineArgument>();
+  readonly #failpoints: Pick<FailPoints, 'point'>;
+  readonly #arguments: InlineArgument[] = [];
+  #lockLimit: number;
   #alive = true;
 
-  constructor(memory: ProcessMemory, frames: ForeignFrames, shared: SharedObjects) {
+  constructor(
+    memory: ProcessMemory,
+    frames: ForeignFrames,
+    shared: SharedObjects,
+    failpoints: Pick<FailPoints, 'point'>,
+  ) {
+    this.#failpoints = failpoints;
     this.#memory = memory;
+    this.#lockLimit = lockLimitOf(memory.pid) ?? 0;
     this.#frames = frames;
     this.#shared = shared;
   }
@@ -54,9 +70,10 @@ export class BridgedMm implements Mm {
     return this.#alive;
   }
 
-  /** RLIMIT_MEMLOCK in pages, as it is now. */
+  /** RLIMIT_MEMLOCK in pages, as it is now, or was when the process ended. */
   get lockLimit(): number {
-    return lockLimitOf(this.#memory.pid);
+    this.#lockLimit = lockLimitOf(this.#memory.pid) ?? this.#lockLimit;
+    return this.#lockLimit;
   }
 
   /** The process, or this image of it, has ended. Pins stay until they are given up. */
@@ -67,20 +84,28 @@ export class BridgedMm implements Mm {
 
   /** While a request is served, accesses to its argument need not go to the process. */
   serve(argument: InlineArgument): void {
-    this.#arguments.add(argument);
+    this.#arguments.push(argument);
   }
 
   served(argument: InlineArgument): void {
-    this.#arguments.delete(argument);
+    const all = this.#arguments;
+    if (all.at(-1) === argument) {
+      all.pop();
+      return;
+    }
+    const at = all.lastIndexOf(argument);
+    if (at >= 0) all.splice(at, 1);
   }
 
   copyFrom(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+    this.#failpoints.point('copy_from_user', 'EFAULT');
     const start = this.#range(address, length, 'readable');
     const bytes = new Uint8Array(length);
     for (const argument of this.#arguments) {
       const at = argument.offset(start, length);
       if (at < 0) continue;
-      bytes.set(argument.bytes.subarray(at, at + length));
+      const from = argument.bytes;
+      for (let i = 0; i < length; i++) bytes[i] = from[at + i]!;
       return bytes;
     }
     this.#check(start, length, false);
@@ -89,13 +114,13 @@ export class BridgedMm implements Mm {
   }
 
   copyTo(address: bigint, bytes: Uint8Array): void {
+    this.#failpoints.point('copy_to_user', 'EFAULT');
     const { length } = bytes;
     const start = this.#range(address, length, 'writable');
     for (const argument of this.#arguments) {
       const at = argument.offset(start, length);
       if (at < 0) continue;
       if (argument.writable) {
-        argument.dirtyStart = Math.min(argument.dirtyStart, at);
         argument.dirtyEnd = Math.max(argument.dirtyEnd, at + length);
         argument.bytes.set(bytes, at);
         return;
@@ -108,16 +133,9 @@ export class BridgedMm implements Mm {
   }
 
   pin(address: bigint, pages: number, writable: boolean): Float64Array<ArrayBuffer> {
-    const access = writable ? 'writable' : 'readable';
-    if (!(pages <= MAX_PIN_PAGES)) throw new Errno('ENOMEM', `${pages} pages to pin at once`);
-    const start = this.#range(address & ~0xfffn, pages * PAGE_BYTES, access);
+    const mappings = this.#mapped(address, pages, writable);
+    const start = pageOf(address);
     const end = start + pages * PAGE_BYTES;
-    const mappings = this.#memory.maps.covering(start, end);
-    const last = mappings.at(-1);
-    const denied = mappings.some((mapping) => !(writable ? mapping.writable : mapping.readable));
-    if (denied || last === undefined || last.end < end) {
-      this.#fault(start, pages * PAGE_BYTES, access);
-    }
     const pfns = new Float64Array(pages);
     let done = 0;
     for (const mapping of mappings) {
@@ -134,9 +152,65 @@ export class BridgedMm implements Mm {
     return pfns;
   }
 
+  pinsOf(address: bigint, pages: number): Int32Array {
+    const pins = new Int32Array(pages);
+    const start = pageOf(address);
+    for (const mapping of this.#mapped(address, pages, false)) {
+      const { shared, offset } = mapping;
+      const backing = shared ? this.#shared.peek(mapping) : this.#memory;
+      if (backing === undefined) continue;
+      const from = Math.max(start, mapping.start);
+      const to = Math.min(start + pages * PAGE_BYTES, mapping.end);
+      for (let at = from; at < to; at += PAGE_BYTES) {
+        const page = (shared ? at - mapping.start + offset : at) / PAGE_BYTES;
+        pins[(at - start) / PAGE_BYTES] = this.#frames.pinsOf(backing, page);
+      }
+    }
+    return pins;
+  }
+
+  /** A file in memory that the program has open; undefined for any other. */
+  memoryFile(fd: number): MemoryFile | undefined {
+    return MemoryFile.open(fd, this.#memory, this.#frames, this.#shared);
+  }
+
+  /** Whether pinned pages hang on what the process has mapped where. */
+  get holdsPins(): boolean {
+    return this.#frames.holds(this.#memory) || this.#shared.hangsOn(this.#memory);
+  }
+
+  /**
+   * The process is about to unmap a range, or to move it to `target` (-1: no), or with `shared`
+   * false to give up its own pages there: what is pinned stays with those who pinned it.
+   */
+  leave(start: number, length: number, target: number, shared: boolean): void {
+    const [from, to] = [start, start + length].map((address) => Math.ceil(address / PAGE_BYTES));
+    const page = target < 0 ? -1 : target / PAGE_BYTES;
+    this.#frames.leave(this.#memory, from!, to!, page);
+    if (!shared) return;
+    for (const object of this.#shared.through(this.#memory)) {
+      object.left(start, start + length, target);
+    }
+  }
+
   unpin(pfns: Iterable<number>): void {
     for (const pfn of pfns) this.#frames.unpin(pfn);
     this.#shared.collect();
+  }
+
+  /** The mappings that the pages lie in. @throws Errno EFAULT; ENOMEM: too many pages at once */
+  #mapped(address: bigint, pages: number, writable: boolean): Mapping[] {
+    const access = writable ? 'writable' : 'readable';
+    if (!(pages <= MAX_PIN_PAGES)) throw new Errno('ENOMEM', `${pages} pages at once`);
+    const start = this.#range(address & ~0xfffn, pages * PAGE_BYTES, access);
+    const end = start + pages * PAGE_BYTES;
+    const mappings = this.#memory.maps.covering(start, end);
+    const last = mappings.at(-1);
+    const denied = mappings.some((mapping) => !(writable ? mapping.writable : mapping.readable));
+    if (denied || last === undefined || last.end < end) {
+      this.#fault(start, pages * PAGE_BYTES, access);
+    }
+    return mappings;
   }
 
   #pinPage(mapping: Mapping, address: number): number {
@@ -168,4 +242,9 @@ export class BridgedMm implements Mm {
   #fault(start: number, length: number, access: string): never {
     throw new Errno('EFAULT', `${length} bytes at 0x${start.toString(16)} are not ${access}`);
   }
+}
+
+/** Where the page of an address begins. */
+function pageOf(address: bigint): number {
+  return Number(address & ~0xfffn);
 }

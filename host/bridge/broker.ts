@@ -1,6 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   closeSync,
+  constants,
   mkdtempSync,
   openSync,
   readSync,
@@ -10,6 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ERRNO, errnoName } from '../uapi/errno.ts';
 import type { Tools } from './build.ts';
 import { ANSWER_BYTES, COMMAND, COMMAND_BYTES, EVENT_BYTES, type KIND } from './wire.ts';
 
@@ -38,6 +40,14 @@ export class BrokerError extends Error {
   }
 }
 
+/** The broker has ended while it was needed. */
+export class BrokerGone extends Error {
+  override readonly name = 'BrokerGone';
+  constructor() {
+    super('the broker of the bridge has ended');
+  }
+}
+
 export interface BrokerOptions {
   /** Where programs connect; default: a socket in the broker's private directory. */
   readonly socket?: string;
@@ -45,17 +55,24 @@ export interface BrokerOptions {
   readonly program?: readonly string[];
 }
 
+/** Longest path that a unix socket can have, in bytes. */
+const SOCKET_PATH_MAX = 107;
+const PIPES = ['requests', 'commands', 'answers'] as const;
+
 /**
  * The engine's hands outside: starts the broker, a small C process, and asks it for what Node cannot
- * do. Every call is a synchronous round trip. The directory between the two is the user's alone.
+ * do. Every call is a synchronous round trip, and throws BrokerGone once the broker has ended. The
+ * directory between the two is the user's alone; whoever of the two ends last removes it.
  */
 export class Broker implements Disposable {
-  /** The pipe that programs write their requests to. */
+  /** The pipe that programs write their requests to; ends when broker and programs have. */
   readonly requests: number;
   /** Where programs connect. */
   readonly socket: string;
   /** The library to preload, at a path without blanks and colons. */
   readonly library: string;
+  /** A directory that does not exist yet, for files that programs are to find. */
+  readonly tree: string;
   readonly #directory: string;
   readonly #commands: number;
   readonly #answers: number;
@@ -66,29 +83,48 @@ export class Broker implements Disposable {
   /** @throws BrokerError when the socket cannot be made */
   constructor(tools: Tools, options: BrokerOptions = {}) {
     this.#directory = mkdtempSync(join(tmpdir(), 'vsva-'));
+    const own: number[] = [];
+    const theirs: number[] = [];
     try {
-      const fifo = (name: string): string => join(this.#directory, name);
-      execFileSync('mkfifo', ['-m', '600', ...['requests', 'commands', 'answers'].map(fifo)]);
-      this.requests = openSync(fifo('requests'), 'r+');
-      this.#commands = openSync(fifo('commands'), 'r+');
-      this.#answers = openSync(fifo('answers'), 'r+');
-      this.library = fifo('libvsva.so');
+      const place = (name: string): string => join(this.#directory, name);
+      this.socket = options.socket ?? place('socket');
+      if (Buffer.byteLength(this.socket) > SOCKET_PATH_MAX) {
+        throw new BrokerError(ERRNO.ENAMETOOLONG, `${this.socket}: too long for a socket's path`);
+      }
+      this.tree = place('tree');
+      this.library = place('libvsva.so');
       symlinkSync(tools.library, this.library);
-      this.socket = options.socket ?? fifo('socket');
+      execFileSync('mkfifo', ['-m', '600', ...PIPES.map(place)]);
+      const open = (list: number[], name: string, flags: number): number => {
+        const fd = openSync(place(name), flags);
+        list.push(fd);
+        return fd;
+      };
+      // An open for both directions never waits; ends are found when nobody has the other one.
+      for (const name of PIPES) open(theirs, name, constants.O_RDWR);
+      this.requests = open(own, 'requests', constants.O_RDONLY);
+      this.#commands = open(own, 'commands', constants.O_WRONLY);
+      this.#answers = open(own, 'answers', constants.O_RDONLY);
+      const stdio = [
+        open(theirs, 'answers', constants.O_WRONLY),
+        open(theirs, 'commands', constants.O_RDONLY),
+        open(theirs, 'requests', constants.O_WRONLY | constants.O_NONBLOCK),
+        open(theirs, 'requests', constants.O_RDWR),
+      ];
+      for (const name of PIPES) rmSync(place(name));
       const program = options.program === undefined ? [] : [this.library, ...options.program];
       this.#process = spawn(tools.broker, [this.#directory, this.socket, ...program], {
-        stdio: 'inherit',
+        stdio: ['inherit', 'inherit', 'inherit', ...stdio],
       });
-      if (this.#process.pid === undefined) throw new Error('the broker did not start');
+      this.#process.on('error', () => undefined);
+      this.#process.unref();
+      for (const fd of theirs.splice(0)) closeSync(fd);
       this.#receive();
+      if (this.#answer[0] !== 0) throw refusal(-this.#answer[0]!, this.socket);
     } catch (error) {
+      for (const fd of [...own, ...theirs]) closeSync(fd);
       rmSync(this.#directory, { recursive: true, force: true });
       throw error;
-    }
-    const number = -this.#answer[0]!;
-    if (number !== 0) {
-      this[Symbol.dispose]();
-      throw new BrokerError(number, `cannot listen at ${this.socket}`);
     }
   }
 
@@ -98,6 +134,7 @@ export class Broker implements Disposable {
     for (let more = true; more; ) {
       const count = this.#ask(COMMAND.DRAIN, 0, 0);
       more = this.#answer[3] !== 0;
+      if (count === 0) continue;
       const events = new Uint32Array((count * EVENT_BYTES) / 4);
       this.#read(new Uint8Array(events.buffer));
       for (let i = 0; i < events.length; i += 4) {
@@ -135,15 +172,19 @@ export class Broker implements Disposable {
 
   /** Ends the broker, and with it every connection. */
   [Symbol.dispose](): void {
-    // The broker ends when it finds itself alone, and must not be tidying up here at the same time.
     rmSync(this.#directory, { recursive: true, force: true });
     for (const fd of [this.#commands, this.#answers, this.requests]) closeSync(fd);
-    this.#process.unref();
   }
 
   #ask(op: number, a: number, b: number): number {
-    this.#command.set([op, a, b, 0]);
-    writeSync(this.#commands, this.#command);
+    this.#command[0] = op;
+    this.#command[1] = a;
+    this.#command[2] = b;
+    try {
+      writeSync(this.#commands, this.#command);
+    } catch {
+      throw new BrokerGone();
+    }
     this.#receive();
     return this.#answer[0]!;
   }
@@ -154,7 +195,20 @@ export class Broker implements Disposable {
 
   #read(into: Uint8Array): void {
     for (let at = 0; at < into.length; ) {
-      at += readSync(this.#answers, into, at, into.length - at, null);
+      const got = readSync(this.#answers, into, at, into.length - at, null);
+      if (got === 0) throw new BrokerGone();
+      at += got;
     }
   }
+}
+
+/** Why there is no socket, in words. */
+function refusal(number: number, socket: string): BrokerError {
+  const why =
+    number === ERRNO.EADDRINUSE
+      ? 'a host is already listening there'
+      : number === ERRNO.EEXIST
+        ? 'there is something that is not a socket'
+        : errnoName(number);
+  return new BrokerError(number, `cannot listen at ${socket}: ${why}`);
 }

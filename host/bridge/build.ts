@@ -10,6 +10,18 @@ const CACHE = fileURLToPath(new URL('../../node_modules/.cache/vsva/', import.me
 const FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror'];
 const LIBRARY_FLAGS = ['-fPIC', '-shared', '-fvisibility=hidden'];
 
+const LIBRARY_SOURCES = [
+  'client',
+  'fds',
+  'calls',
+  'paths',
+  'window',
+  'faults',
+  'cpu',
+  'decode',
+  'vectors',
+].map((name) => `${name}.c`);
+
 /** The C parts of the bridge, built. Paths. */
 export interface Tools {
   readonly library: string;
@@ -22,14 +34,17 @@ export class BuildError extends Error {
 }
 
 /** Builds what is not built yet from these sources. @throws BuildError */
-export function buildTools(): Tools {
-  const sources = ['wire.h', 'client.c', 'calls.c', 'client.h', 'broker.c'];
+export function buildTools(cache = CACHE): Tools {
+  const headers = ['wire', 'client', 'window', 'cpu', 'decode', 'vectors'].map(
+    (name) => `${name}.h`,
+  );
+  const sources = [...headers, ...LIBRARY_SOURCES, 'broker.c'];
   const hash = createHash('sha256').update([...FLAGS, ...LIBRARY_FLAGS].join(' '));
   for (const name of sources) hash.update(readFileSync(join(SOURCES, name)));
-  const directory = join(CACHE, hash.digest('hex').slice(0, 16));
+  const directory = join(cache, hash.digest('hex').slice(0, 16));
   const tools = { library: join(directory, 'libvsva.so'), broker: join(directory, 'broker') };
   if (!existsSync(tools.library)) {
-    compile(['client.c', 'calls.c'], LIBRARY_FLAGS, directory, tools.library);
+    compile(LIBRARY_SOURCES, LIBRARY_FLAGS, directory, tools.library);
   }
   if (!existsSync(tools.broker)) compile(['broker.c'], [], directory, tools.broker);
   return tools;

@@ -1,6 +1,7 @@
+import { readlinkSync } from 'node:fs';
 import { Errno } from '../kernel/errno.ts';
 import { EventFd } from '../kernel/eventfd.ts';
-import { type FileOps, type Files, OpenFile } from '../kernel/file.ts';
+import { type FileMemory, type FileOps, type Files, OpenFile } from '../kernel/file.ts';
 import type { Task } from '../syscall.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { O_CLOEXEC, O_RDWR } from '../uapi/poll.ts';
@@ -35,10 +36,24 @@ export interface FileTable {
   fileOf(number: number): OpenFile | undefined;
   /** The node that it was opened at; undefined for a file that an ioctl made. */
   pathOf(number: number): string | undefined;
+  /** The file behind a socket of a program, if it was remembered. */
+  fileBehind(socket: string): OpenFile | undefined;
+  /** Until file `number` is closed, descriptors that show this socket are that file. */
+  remember(socket: string, number: number): void;
   /** Makes a connection a file. Errno EBADF if there is no such connection, or it is one. */
   establish(number: number, file: OpenFile, path?: string): void;
   /** Takes that back. */
   withdraw(number: number): OpenFile | undefined;
+}
+
+/** What a descriptor of a program shows, if it is a socket. */
+function socketOf(pid: number, fd: number): string | undefined {
+  try {
+    const target = readlinkSync(`/proc/${pid}/fd/${fd}`);
+    return target.startsWith('socket:[') ? target : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The operation needs a new descriptor in the program, and the request brought none. */
@@ -53,11 +68,19 @@ export class BridgedFiles implements Files {
   readonly #request: Request;
   readonly #broker: Broker;
   readonly #table: FileTable;
-  readonly #borrowed: OpenFile[] = [];
+  readonly #memoryFile: (fd: number) => FileMemory | undefined;
+  #borrowed: OpenFile[] | null = null;
   #installed = false;
   #inherit = false;
 
-  constructor(request: Request, broker: Broker, table: FileTable) {
+  /** @param memoryFile the file behind a descriptor that is none of ours, if its pages are memory */
+  constructor(
+    request: Request,
+    broker: Broker,
+    table: FileTable,
+    memoryFile: (fd: number) => FileMemory | undefined,
+  ) {
+    this.#memoryFile = memoryFile;
     this.#request = request;
     this.#broker = broker;
     this.#table = table;
@@ -73,6 +96,11 @@ export class BridgedFiles implements Files {
     return this.#inherit;
   }
 
+  /** Whether `done` has something to do. */
+  get borrowing(): boolean {
+    return this.#borrowed !== null;
+  }
+
   get(fd: number): OpenFile {
     const { fd: own, file: number, pid } = this.#request;
     if (fd === own) {
@@ -80,17 +108,36 @@ export class BridgedFiles implements Files {
       if (file === undefined) throw new Errno('EBADF', `file descriptor ${fd} is not open`);
       return file;
     }
+    // A descriptor that was seen before is known by its socket: no need to ask the broker.
+    const socket = socketOf(pid, fd);
+    const known = socket === undefined ? undefined : this.#table.fileBehind(socket);
+    if (known !== undefined) return known;
     const found = this.#broker.resolve(pid, fd);
     if (typeof found === 'number') {
       throw new Errno('EBADF', `file descriptor ${fd} is not open: errno ${-found}`);
     }
     const file = found.kind === KIND.FILE ? this.#table.fileOf(found.value) : undefined;
-    if (file !== undefined) return file;
+    if (file !== undefined) {
+      if (socket !== undefined) this.#table.remember(socket, found.value);
+      return file;
+    }
     const isEventFd = found.kind === KIND.EVENTFD;
-    const ops = isEventFd ? new BridgedEventFd(this.#broker, found.value) : STRANGER;
+    const ops = isEventFd ? new BridgedEventFd(this.#broker, found.value) : this.#other(fd);
     const borrowed = new OpenFile(ops, O_RDWR);
-    this.#borrowed.push(borrowed);
+    (this.#borrowed ??= []).push(borrowed);
     return borrowed;
+  }
+
+  #other(fd: number): FileOps {
+    const memory = this.#memoryFile(fd);
+    if (memory === undefined) return STRANGER;
+    return {
+      name: STRANGER.name,
+      memory,
+      *release() {
+        memory.release();
+      },
+    };
   }
 
   peek(fd: number): OpenFile | undefined {
@@ -123,6 +170,8 @@ export class BridgedFiles implements Files {
 
   /** The call is over: what nobody took a reference to goes. */
   *done(): Task {
-    for (const file of this.#borrowed.splice(0)) yield* file.put();
+    const borrowed = this.#borrowed ?? [];
+    this.#borrowed = null;
+    for (const file of borrowed) yield* file.put();
   }
 }

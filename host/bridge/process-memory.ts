@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Backing } from './foreign.ts';
-import { Maps } from './maps.ts';
+import { Maps, type Moment } from './maps.ts';
 
 /**
  * The memory of one process image, through /proc/PID/mem. That file reads and writes by force what
@@ -14,11 +14,11 @@ export class ProcessMemory implements Backing, Disposable {
   #open = true;
 
   /** Throws what open says: no such process, or not the user's. */
-  constructor(pid: number) {
+  constructor(pid: number, moment: Moment) {
     this.pid = pid;
     this.#fd = openSync(`/proc/${pid}/mem`, 'r+');
     try {
-      this.maps = new Maps(pid);
+      this.maps = new Maps(pid, moment);
     } catch (error) {
       closeSync(this.#fd);
       throw error;

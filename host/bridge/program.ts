@@ -4,6 +4,12 @@ import { delimiter, join } from 'node:path';
 /** The program cannot run on the bridge; the message says why. */
 export class ProgramError extends Error {
   override readonly name = 'ProgramError';
+  /** What the command that cannot run it exits with: as a shell, 127 (none) and 126; else 2. */
+  readonly exitCode: 2 | 126 | 127;
+  constructor(message: string, exitCode: 2 | 126 | 127 = 2) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 const ELF_MAGIC = 0x464c457f;
@@ -37,8 +43,8 @@ function find(name: string, path: string): string {
       if ((error as NodeJS.ErrnoException).code === 'EACCES') denied = place;
     }
   }
-  if (denied !== undefined) throw new ProgramError(`${denied} is not executable`);
-  throw new ProgramError(`there is no program ${name}`);
+  if (denied !== undefined) throw new ProgramError(`${denied} is not executable`, 126);
+  throw new ProgramError(`there is no program ${name}`, 127);
 }
 
 function check(shown: string, path: string, interpreters: number): void {

@@ -1,45 +1,50 @@
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import type { Credentials } from '../kernel/credentials.ts';
-import type { Kernel } from '../kernel/kernel.ts';
+import type { Kernel, Thread } from '../kernel/kernel.ts';
 import type { Task } from '../syscall.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { BridgedMm } from './bridged-mm.ts';
-import type { Broker } from './broker.ts';
+import type { BridgedMm, InlineArgument } from './bridged-mm.ts';
+import { type Broker, BrokerGone } from './broker.ts';
 import { type BridgedCall, type Outcome, perform } from './calls.ts';
+import { type Client, Clients } from './clients.ts';
 import { credentialsOf } from './credentials.ts';
 import { BridgedFiles } from './files.ts';
 import { ForeignFrames } from './foreign.ts';
-import { ProcessMemory } from './process-memory.ts';
+import { Places } from './places.ts';
 import { SharedObjects } from './shared-objects.ts';
 import { OpenFiles } from './table.ts';
-import { EVENT, encodeReply, OP, type Request, RequestReader } from './wire.ts';
+import { EVENT, OP, REPLY, type Request, RequestReader } from './wire.ts';
 
-/** Simulated events between two looks at the request pipe while nobody waits for a reply. */
-const IDLE_STEPS = 1 << 20;
-/** Reply pipes of one process. */
-const MAX_CHANNELS = 4096;
+/** Simulated events in a row before the request pipe is looked at again. */
+const MAX_STEPS = 1 << 20;
+/** Defects shown; a program could provoke any number. */
+const MAX_TOLD = 20;
 const NOTHING = new Uint8Array(0);
-
-/** A real process on the simulated kernel. */
-interface Client {
-  readonly pid: number;
-  /** Changes with its memory: after exec the same process is another client. */
-  readonly image: bigint;
-  readonly mm: BridgedMm;
-  /** Write ends of its threads' reply pipes. */
-  readonly channels: Map<number, number>;
-}
+const STALE = { result: -ERRNO.EBADF, flags: REPLY.STALE, data: NOTHING } as const;
 
 /** A program, as one of its calls. */
 class BridgedCaller implements BridgedCall {
   readonly pid: number;
+  readonly tid: number;
   readonly mm: BridgedMm;
   readonly files: BridgedFiles;
+  readonly places: Places;
+  argument: InlineArgument | null = null;
+  readonly answer: (outcome: Outcome) => void;
 
-  constructor({ pid, mm }: Client, files: BridgedFiles) {
+  constructor(
+    { pid, mm }: Client,
+    tid: number,
+    files: BridgedFiles,
+    places: Places,
+    answer: (outcome: Outcome) => void,
+  ) {
     this.pid = pid;
+    this.tid = tid;
     this.mm = mm;
     this.files = files;
+    this.places = places;
+    this.answer = answer;
   }
 
   /** As they are now: a program may drop them at any time. */
@@ -61,45 +66,67 @@ export class BridgeServer {
   readonly #broker: Broker;
   readonly #idle: Idle;
   readonly #frames = new ForeignFrames();
-  readonly #shared = new SharedObjects(this.#frames);
   readonly #files: OpenFiles;
-  readonly #clients = new Map<number, Client>();
+  readonly #clients: Clients;
+  readonly #places: Places;
   readonly #reader = new RequestReader();
+  /** The real threads behind the threads of the simulated host that wait. */
+  readonly #tasks = new WeakMap<Thread, object>();
+  /** The real thread whose call is served now. */
+  #task: object | null = null;
+  readonly #defect = (error: unknown): void => {
+    this.#tell(error);
+  };
   #status: number | undefined;
   #busy = false;
+  #told = 0;
 
   constructor(kernel: Kernel, broker: Broker, idle: Idle = () => undefined) {
     this.#kernel = kernel;
     this.#broker = broker;
     this.#idle = idle;
     this.#files = new OpenFiles(kernel, broker);
+    const shared = new SharedObjects(this.#frames);
+    this.#clients = new Clients(this.#frames, shared, kernel.failpoints);
+    this.#places = new Places(kernel, broker.tree, (pid) => this.#clients.withPid(pid)?.mm);
+    kernel.failpoints.currentTask = () => {
+      const { current } = kernel.machine.scheduler;
+      return (current !== null ? this.#tasks.get(current) : undefined) ?? this.#task;
+    };
     kernel.machine.ram.foreign = this.#frames;
     kernel.addLeftover('pins', () => this.#frames.pinned);
   }
 
-  /** Serves until the program that the broker started ends; its exit status, 128 + n for signal n. */
+  /**
+   * Serves until the program that the broker started ends; its exit status, 128 + n for signal n.
+   *
+   * @throws BrokerGone
+   */
   run(): number {
+    const { requests } = this.#broker;
+    const reader = this.#reader;
     while (this.#status === undefined) {
-      const room = this.#reader.room();
-      this.#reader.added(readSync(this.#broker.requests, room, 0, room.length, null));
-      for (let next = this.#reader.next(); next !== undefined; next = this.#reader.next()) {
-        this.#take(next);
-      }
+      const at = reader.room();
+      const got = readSync(requests, reader.bytes, at, reader.bytes.length - at, null);
+      if (got === 0) throw new BrokerGone();
+      reader.added(got);
+      for (let next = reader.next(); next !== undefined; next = reader.next()) this.#take(next);
     }
-    for (const client of [...this.#clients.values()]) this.#forget(client);
+    this.#clients.clear();
     return this.#status;
   }
 
   #take(request: Request): void {
+    this.#clients.moment.now++;
     if (request.op === OP.WAKE) {
       this.#settle();
     } else if (request.op === OP.HELLO) {
       this.#hello(request);
     } else {
-      const client = this.#clients.get(request.pid);
-      if (client === undefined || client.image !== request.image) return;
-      if (request.op === OP.BYE) this.#closeChannel(client, request.channel);
-      else if (client.channels.has(request.channel)) this.#serve(client, request);
+      const client = this.#clients.of(request);
+      if (client === undefined) return;
+      if (request.op === OP.BYE) this.#clients.leave(client, request.channel);
+      else this.#serve(client, request);
     }
     this.#pass();
   }
@@ -107,125 +134,102 @@ export class BridgeServer {
   /** Lets simulated time pass until nothing is left to happen. */
   #pass(): void {
     const { clock, scheduler } = this.#kernel.machine;
-    for (let steps = 0; steps < IDLE_STEPS && clock.step(); steps++);
-    scheduler.rethrow();
+    for (let steps = 0; steps < MAX_STEPS && clock.step(); steps++);
+    while (scheduler.failures.length > 0) {
+      const { error } = scheduler.failures.shift()!;
+      if (error instanceof BrokerGone) throw error;
+      this.#tell(error);
+    }
     const busy = this.#files.size > 0;
     if (this.#busy && !busy) this.#idle();
     this.#busy = busy;
   }
 
   #serve(client: Client, request: Request): void {
+    const channel = client.channels.get(request.channel);
+    if (channel === undefined) return;
+    const { op, file } = request;
     // A connection is made before it is spoken of, and an end comes before what follows from it.
-    if (request.op === OP.OPEN || request.op === OP.SETTLE || request.spareFile !== 0) {
-      this.#settle();
+    if (op === OP.OPEN || op === OP.SETTLE || request.spareFile !== 0) this.#settle();
+    if (op !== OP.OPEN && file !== 0 && this.#files.fileOf(file) === undefined) {
+      this.#clients.reply(client, request, STALE);
+      return;
     }
-    const files = new BridgedFiles(request, this.#broker, this.#files);
-    this.#runTask(this.#answer(client, new BridgedCaller(client, files), request));
+    const files = new BridgedFiles(request, this.#broker, this.#files, (fd) =>
+      client.mm.memoryFile(fd),
+    );
+    const call = new BridgedCaller(client, channel.tid, files, this.#places, (outcome) => {
+      this.#answer(client, request, outcome);
+    });
+    this.#task = this.#places.taskOf(call);
+    const thread = this.#drive(perform(this.#kernel, this.#files, call, request, this.#defect));
+    if (!thread.done) {
+      this.#tasks.set(thread, this.#task);
+      client.waiting.add(thread);
+      // What came with the request lies where the next one will be read.
+      call.argument?.own();
+    }
+    this.#task = null;
+    this.#finish(thread);
   }
 
-  *#answer(client: Client, call: BridgedCall, request: Request): Task {
-    const outcome = yield* perform(this.#kernel, this.#files, call, request);
+  #answer(client: Client, request: Request, outcome: Outcome): void {
     if (request.op === OP.READ) this.#files.wasRead(request.file);
-    this.#reply(client, request, outcome);
+    this.#clients.reply(client, request, outcome);
+    if (client.waiting.size > 0) this.#tidy(client);
   }
 
-  #reply(client: Client, { channel, sequence }: Request, outcome: Outcome): void {
-    const pipe = client.channels.get(channel);
-    if (pipe === undefined) return;
-    const { result, flags, offset, data } = outcome;
-    try {
-      writeSync(pipe, encodeReply(sequence, result, flags, offset, data));
-    } catch {
-      // It does not read, or has gone: it loses its channel, and nobody else anything.
-      this.#closeChannel(client, channel);
-    }
+  /** Forgets the calls that wait no more; the present one is over next time. */
+  #tidy({ waiting }: Client): void {
+    for (const thread of waiting) if (thread.done) waiting.delete(thread);
   }
 
-  /** Runs a kernel task, and the clock until it is done or waits for somebody. */
-  #runTask(task: Task): void {
-    const { clock, scheduler } = this.#kernel.machine;
-    const thread = scheduler.spawn('bridge', task);
-    clock.run(() => thread.done);
+  /** Starts a kernel task, which runs up to its first real wait. */
+  #drive(task: Task): Thread {
+    return this.#kernel.machine.scheduler.drive('bridge', task);
+  }
+
+  /** Runs the clock until the thread is done or waits for somebody. */
+  #finish(thread: Thread): void {
+    const { clock } = this.#kernel.machine;
+    for (let steps = 0; !thread.done && steps < MAX_STEPS && clock.step(); steps++);
   }
 
   /** Takes note of what has begun and ended outside. */
   #settle(): void {
-    for (const { kind, a } of this.#broker.drain()) {
-      if (kind === EVENT.OPENED) {
-        this.#files.connected(a);
-      } else if (kind === EVENT.CLOSED) {
-        this.#runTask(this.#files.disconnected(a));
-      } else if (kind === EVENT.DEAD) {
-        const client = this.#clients.get(a);
-        if (client !== undefined) this.#forget(client);
-      } else {
-        this.#status = a;
-      }
+    for (const { kind, a, b } of this.#broker.drain()) {
+      if (kind === EVENT.OPENED) this.#files.connected(a);
+      else if (kind === EVENT.CLOSED) this.#finish(this.#drive(this.#files.disconnected(a)));
+      else if (kind === EVENT.DEAD) this.#ended(a);
+      else if (kind === EVENT.INVITED) this.#clients.invite(a, b);
+      else this.#status = a;
     }
+  }
+
+  #ended(pid: number): void {
+    this.#clients.ended(pid);
+    this.#places.ended(pid);
   }
 
   /** A thread introduces its reply pipe. */
   #hello(request: Request): void {
     this.#settle();
-    const { pid, channel, sequence, args } = request;
-    const refused = this.#broker.watch(pid);
-    const pipe = openPipe(pid, args[0]);
-    if (pipe < 0) return;
-    const client = refused < 0 ? undefined : this.#client(request);
-    const full = client === undefined || client.channels.size >= MAX_CHANNELS;
-    const result = refused < 0 ? refused : full ? -ERRNO.EMFILE : 0;
-    if (!full) {
-      this.#closeChannel(client, channel);
-      client.channels.set(channel, pipe);
-      this.#reply(client, request, { result, flags: 0, offset: 0, data: NOTHING });
-      return;
+    const { pid, args } = request;
+    if (this.#clients.admit(pid, args[2]) && this.#broker.watch(pid) >= 0) {
+      this.#clients.introduce(request);
     }
+  }
+
+  /** A defect of the model: it costs one call, and is not kept quiet. */
+  #tell(error: unknown): void {
+    this.#told += 1;
+    if (this.#told > MAX_TOLD) return;
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const last = this.#told === MAX_TOLD ? 'vsva: further defects are not shown\n' : '';
     try {
-      writeSync(pipe, encodeReply(sequence, result, 0, 0, NOTHING));
+      writeSync(2, `vsva: a defect of the model, answered with EIO: ${what}\n${last}`);
     } catch {
-      // It has gone already.
-    }
-    closeSync(pipe);
-  }
-
-  #client({ pid, image }: Request): Client | undefined {
-    const known = this.#clients.get(pid);
-    if (known?.image === image) return known;
-    if (known !== undefined) this.#forget(known);
-    try {
-      const mm = new BridgedMm(new ProcessMemory(pid), this.#frames, this.#shared);
-      const client = { pid, image, mm, channels: new Map<number, number>() };
-      this.#clients.set(pid, client);
-      return client;
-    } catch {
-      return undefined;
+      // Nobody listens.
     }
   }
-
-  /** The process, or the image of it, has ended. Its descriptors end by themselves. */
-  #forget(client: Client): void {
-    this.#clients.delete(client.pid);
-    for (const channel of [...client.channels.keys()]) this.#closeChannel(client, channel);
-    client.mm.end();
-  }
-
-  #closeChannel(client: Client, channel: number): void {
-    const pipe = client.channels.get(channel);
-    if (pipe === undefined) return;
-    client.channels.delete(channel);
-    closeSync(pipe);
-  }
-}
-
-/** The write end of a pipe that the process has open under that number; -1 if it is none. */
-function openPipe(pid: number, fd: number): number {
-  try {
-    const flags = constants.O_WRONLY | constants.O_NONBLOCK;
-    const pipe = openSync(`/proc/${pid}/fd/${fd}`, flags);
-    if (fstatSync(pipe).isFIFO()) return pipe;
-    closeSync(pipe);
-  } catch {
-    // Not open, or not ours to open.
-  }
-  return -1;
 }

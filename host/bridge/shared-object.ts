@@ -20,12 +20,16 @@ import { move, type ProcessMemory } from './process-memory.ts';
 export class SharedObject implements Backing {
   readonly #file: number;
   readonly #memory: ProcessMemory;
-  readonly #mapping: Mapping;
+  #mapping: Mapping | undefined;
 
-  constructor(memory: ProcessMemory, mapping: Mapping) {
+  /**
+   * @param mapping where the process has it mapped, if it is known to
+   * @param file an open descriptor of it, which stays the caller's
+   */
+  constructor(memory: ProcessMemory, mapping: Mapping | undefined, file = -1) {
     this.#memory = memory;
     this.#mapping = mapping;
-    this.#file = openObject(memory.pid, mapping);
+    this.#file = file >= 0 ? openAgain(file) : mapping ? openObject(memory.pid, mapping) : -1;
   }
 
   read(at: number, into: Uint8Array): boolean {
@@ -52,15 +56,41 @@ export class SharedObject implements Backing {
     return address >= 0 && this.#memory.write(address, from);
   }
 
+  /** Whether its pages are reached through what `memory` has mapped. */
+  dependsOn(memory: ProcessMemory): boolean {
+    return this.#file < 0 && this.#memory === memory;
+  }
+
+  /** The process unmaps a range, or moves it to `target`; -1: it is gone. */
+  left(start: number, end: number, target: number): void {
+    const mapping = this.#mapping;
+    if (mapping === undefined || start >= mapping.end || end <= mapping.start) return;
+    const whole = start <= mapping.start && end >= mapping.end && target >= 0;
+    const moved = target + (mapping.start - start);
+    // A part is as good as nothing: the rest would need a mapping for each piece.
+    this.#mapping = whole
+      ? { ...mapping, start: moved, end: moved + (mapping.end - mapping.start) }
+      : undefined;
+  }
+
   close(): void {
     if (this.#file >= 0) closeSync(this.#file);
   }
 
   /** Where the process that pinned it has it; -1: not in that mapping. */
   #address(at: number, length: number): number {
+    if (this.#mapping === undefined) return -1;
     const { start, end, offset } = this.#mapping;
     const address = start + (at - offset);
     return address >= start && address + length <= end ? address : -1;
+  }
+}
+
+function openAgain(file: number): number {
+  try {
+    return openSync(`/proc/self/fd/${file}`, 'r+');
+  } catch {
+    return -1;
   }
 }
 

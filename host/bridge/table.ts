@@ -13,6 +13,8 @@ interface Entry {
   /** Whether the program's descriptors show it as readable. */
   readable: boolean;
   watcher: Thread | null;
+  /** The program's end of the connection, as /proc shows it; '' before it was looked at. */
+  socket: string;
 }
 
 /** Connections of the programs and the open files they stand for, by number. */
@@ -20,6 +22,7 @@ export class OpenFiles implements FileTable {
   readonly #kernel: Kernel;
   readonly #broker: Broker;
   readonly #entries = new Map<number, Entry>();
+  readonly #bySocket = new Map<string, number>();
   #open = 0;
 
   constructor(kernel: Kernel, broker: Broker) {
@@ -33,18 +36,32 @@ export class OpenFiles implements FileTable {
   }
 
   connected(number: number): void {
-    this.#entries.set(number, { file: null, path: undefined, readable: false, watcher: null });
+    const entry = { file: null, path: undefined, readable: false, watcher: null, socket: '' };
+    this.#entries.set(number, entry);
   }
 
   /** The last descriptor has gone. */
   *disconnected(number: number): Task {
     const file = this.withdraw(number);
+    this.#bySocket.delete(this.#entries.get(number)?.socket ?? '');
     this.#entries.delete(number);
     if (file !== undefined) yield* file.put();
   }
 
   fileOf(number: number): OpenFile | undefined {
     return this.#entries.get(number)?.file ?? undefined;
+  }
+
+  fileBehind(socket: string): OpenFile | undefined {
+    const number = this.#bySocket.get(socket);
+    return number === undefined ? undefined : this.fileOf(number);
+  }
+
+  remember(socket: string, number: number): void {
+    const entry = this.#entries.get(number);
+    if (entry === undefined || entry.socket !== '') return;
+    entry.socket = socket;
+    this.#bySocket.set(socket, number);
   }
 
   pathOf(number: number): string | undefined {

@@ -20,13 +20,19 @@ export const OP = {
   SETTLE: 10,
   STAT: 11,
   WAKE: 12,
+  PATH: 13,
+  LOAD: 14,
+  STORE: 15,
+  LEAVE: 16,
 } as const;
 
-/** The argument lies in the caller's stack: the library may write the answer there. */
+/** The library can write the argument, so the reply brings its first bytes. */
 export const REQUEST_WRITABLE = 1;
 
 export const REPLY_BYTES = 24;
-export const REPLY = { AGAIN: 1, SPARE: 2, INHERIT: 4 } as const;
+/** Longest data of a reply. */
+const REPLY_MAX = 1024;
+export const REPLY = { AGAIN: 1, SPARE: 2, INHERIT: 4, STALE: 8, PINS: 16 } as const;
 
 export const COMMAND = {
   DRAIN: 1,
@@ -39,8 +45,11 @@ export const COMMAND = {
 export const COMMAND_BYTES = 16;
 export const ANSWER_BYTES = 16;
 
-export const EVENT = { OPENED: 1, CLOSED: 2, DEAD: 3, EXIT: 4 } as const;
+export const EVENT = { OPENED: 1, CLOSED: 2, DEAD: 3, EXIT: 4, INVITED: 5 } as const;
 export const EVENT_BYTES = 16;
+
+/** Where a path leads: the program's own files, an engine's file, the engine's private tree. */
+export const PLACE = { OWN: 0, DEVICE: 1, TREE: 2 } as const;
 
 export const KIND = { OTHER: 0, FILE: 1, EVENTFD: 2 } as const;
 
@@ -57,9 +66,12 @@ export interface Request {
   readonly spareFile: number;
   readonly spareFd: number;
   readonly flags: number;
-  readonly image: bigint;
+  /** Of the process's memory: two halves of a random number. */
+  readonly imageLow: number;
+  readonly imageHigh: number;
   /** Signed; an address above 2^53 loses its low bits, and is nobody's address anyway. */
   readonly args: readonly [number, number, number, number];
+  /** A view of the reader's buffer: gone at its next `room`. */
   readonly data: Uint8Array<ArrayBuffer>;
 }
 
@@ -74,14 +86,21 @@ export class RequestReader {
   #start = 0;
   #end = 0;
 
-  /** Where to put what was read, with room for at least 64 KiB; then call `added`. */
-  room(): Uint8Array<ArrayBuffer> {
-    if (this.#start > 0) {
+  /** What is read goes here, */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes;
+  }
+
+  /** ... from this index on, where there is room for at least 64 KiB; then call `added`. */
+  room(): number {
+    if (this.#start === this.#end) {
+      this.#start = this.#end = 0;
+    } else if (this.#start > 0) {
       this.#bytes.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
       this.#start = 0;
     }
-    return this.#bytes.subarray(this.#end);
+    return this.#end;
   }
 
   added(bytes: number): void {
@@ -148,29 +167,29 @@ export class RequestReader {
       spareFile: view.getUint32(at + 28, true),
       spareFd: view.getInt32(at + 32, true),
       flags: view.getUint32(at + 36, true),
-      image: view.getBigUint64(at + 40, true),
+      imageLow: view.getUint32(at + 40, true),
+      imageHigh: view.getUint32(at + 44, true),
       args: [arg(0), arg(1), arg(2), arg(3)],
-      data: this.#bytes.slice(at + REQUEST_BYTES, at + length - TAIL_BYTES),
+      data: this.#bytes.subarray(at + REQUEST_BYTES, at + length - TAIL_BYTES),
     };
   }
 }
 
-/** A reply, ready to be written. `data` goes to `offset` of the caller's argument. */
-export function encodeReply(
-  sequence: number,
-  result: number,
-  flags: number,
-  offset: number,
-  data: Uint8Array,
-): Uint8Array {
-  const bytes = new Uint8Array(REPLY_BYTES + data.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, sequence, true);
-  view.setUint32(4, data.length, true);
-  view.setInt32(8, result, true);
-  view.setInt32(12, Math.floor(result / 2 ** 32), true);
-  view.setUint32(16, flags, true);
-  view.setUint32(20, offset, true);
-  bytes.set(data, REPLY_BYTES);
-  return bytes;
+/** Where replies are made. */
+export class ReplyWriter {
+  /** Of which the first `encode()` bytes are the reply. */
+  readonly bytes = new Uint8Array(REPLY_BYTES + REPLY_MAX);
+  readonly #view = new DataView(this.bytes.buffer);
+
+  /** Returns the reply's length in bytes. */
+  encode(sequence: number, result: number, flags: number, data: Uint8Array): number {
+    const view = this.#view;
+    view.setUint32(0, sequence, true);
+    view.setUint32(4, data.length, true);
+    view.setInt32(8, result, true);
+    view.setInt32(12, Math.floor(result / 2 ** 32), true);
+    view.setUint32(16, flags, true);
+    if (data.length > 0) this.bytes.set(data, REPLY_BYTES);
+    return REPLY_BYTES + data.length;
+  }
 }

@@ -76,14 +76,24 @@ export function* writeFile(
  * ioctl(2), with the events that show it and what it came to. Errno EBADF, ENOTTY (the file has
  * none), and what the file says.
  */
-export function* controlFile(
+export function controlFile(
   trace: Tracer,
   caller: Caller,
   fd: number,
   request: number,
   argument: number,
 ): Task<number> {
-  if (!trace.on) return yield* control(caller, fd, request, argument);
+  if (!trace.on) return control(caller, fd, request, argument);
+  return controlTraced(trace, caller, fd, request, argument);
+}
+
+function* controlTraced(
+  trace: Tracer,
+  caller: Caller,
+  fd: number,
+  request: number,
+  argument: number,
+): Task<number> {
   const { pid } = caller;
   const { name, args } = describe(caller, fd, request, argument);
   using _span = trace.span(events.ioctl, { pid, fd, name, args });
@@ -105,7 +115,12 @@ function* control(caller: Caller, fd: number, request: number, argument: number)
   yield KERNEL_NS.IOCTL;
   const file = caller.files.get(fd);
   if (file.ops.ioctl === undefined) throw new Errno('ENOTTY', `${file.ops.name} takes no ioctl`);
-  return yield* holding(file, file.ops.ioctl(caller, file, request, argument));
+  file.get();
+  try {
+    return (yield* file.ops.ioctl(caller, file, request, argument)) ?? 0;
+  } finally {
+    if (!file.putShared()) yield* file.put();
+  }
 }
 
 /** What of the struct the kernel wrote: the fields that read differently now. */
@@ -181,7 +196,7 @@ function* holding(file: OpenFile, operation: Task<number>): Task<number> {
   try {
     return yield* operation;
   } finally {
-    yield* file.put();
+    if (!file.putShared()) yield* file.put();
   }
 }
 

@@ -83,7 +83,13 @@ export interface FileOps {
   readonly name: string;
   /** Memory files: what IOMMU_IOAS_MAP_FILE pins. */
   readonly memory?: FileMemory;
-  ioctl?(caller: Caller, file: OpenFile, request: number, argument: number): Task<number>;
+  /** What it does not return is 0. It may throw before its first step, too. */
+  ioctl?(
+    caller: Caller,
+    file: OpenFile,
+    request: number,
+    argument: number,
+  ): Task<number | undefined> | Task;
   read?(caller: Caller, file: OpenFile, buffer: number, count: number): Task<number>;
   write?(caller: Caller, file: OpenFile, buffer: number, count: number): Task<number>;
   pread?(
@@ -148,6 +154,13 @@ export class OpenFile {
     if (this.#references === 0) throw new Error(`${this.ops.name} was released`);
     this.#references += 1;
     return this;
+  }
+
+  /** Drops a reference that is not the last one. False: it is, nothing was done. */
+  putShared(): boolean {
+    if (this.#references <= 1) return false;
+    this.#references -= 1;
+    return true;
   }
 
   /** Drops a reference; the last one releases the file before this returns. */

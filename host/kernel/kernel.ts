@@ -2,12 +2,14 @@ import { host as events } from '../../trace/catalogue/host.ts';
 import type { Tracer } from '../../trace/tracer.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Acpi } from './acpi.ts';
+import type { HostBug } from './bugs.ts';
 import { Errno } from './errno.ts';
 import { FailPoints } from './failpoint.ts';
 import type { Caller, FileOps } from './file.ts';
-import { PageAllocator } from './page-alloc.ts';
+import { type FrameWatcher, PageAllocator } from './page-alloc.ts';
 import type { PciDev } from './pci.ts';
 import { Process, type ProcessHost } from './process.ts';
+import { type Behaviour, behaviourOf, NEWEST_RELEASE } from './release.ts';
 
 /** What of the machine shows in the kernel's own interface, for those who see only the kernel. */
 export type { ForeignMemory } from '../machine/ram.ts';
@@ -25,7 +27,21 @@ export interface KernelOptions {
    * false: the command is ENOTTY.
    */
   readonly selftest?: boolean;
+  /** The Linux release whose answers count where releases differ (`release.ts`): `6.12`. */
+  readonly release?: string;
+  /** Hears of every frame that is freed or loses its last pin. */
+  readonly frames?: FrameWatcher | null;
+  /** Mistakes that the kernel makes on purpose, to show that they are found (`bugs.ts`). */
+  readonly bugs?: ReadonlySet<HostBug>;
 }
+
+const DEFAULTS: Required<KernelOptions> = {
+  replace: 'hitless',
+  selftest: false,
+  release: NEWEST_RELEASE,
+  frames: null,
+  bugs: new Set(),
+};
 
 /** What is still held when it should be nothing. */
 export interface Leftovers {
@@ -48,6 +64,7 @@ export class Kernel implements ProcessHost {
   readonly machine: KernelMachine;
   readonly trace: Tracer;
   readonly options: Required<KernelOptions>;
+  readonly behaviour: Behaviour;
   readonly pages: PageAllocator;
   readonly failpoints = new FailPoints();
   readonly acpi: Acpi;
@@ -61,8 +78,10 @@ export class Kernel implements ProcessHost {
   constructor(machine: KernelMachine, options: KernelOptions = {}) {
     this.machine = machine;
     this.trace = machine.trace;
-    this.options = { replace: 'hitless', selftest: false, ...options };
+    this.options = { ...DEFAULTS, ...options };
+    this.behaviour = behaviourOf(this.options.release);
     this.pages = new PageAllocator(machine.ram, machine.random, machine.usable);
+    this.pages.watcher = this.options.frames;
     this.acpi = new Acpi(machine.root, machine.rsdp);
     this.failpoints.currentTask = () => machine.scheduler.current;
   }
@@ -79,6 +98,8 @@ export class Kernel implements ProcessHost {
   }
 
   openDevice(path: string, caller: Caller, flags: number): FileOps {
+    this.failpoints.point('fs:path');
+    this.failpoints.point('fs:open_file');
     const open = this.#devices.get(path);
     if (open === undefined) throw new Errno('ENOENT', `there is no ${path}`);
     return open(caller, flags);

@@ -2,6 +2,7 @@ import type { Ram } from '../machine/ram.ts';
 import type { UserMemory } from '../syscall.ts';
 import { AddressSpace, PAGE_BYTES } from './address-space.ts';
 import { Errno } from './errno.ts';
+import type { FailPoints } from './failpoint.ts';
 import { BLOCK_FRAMES, type PageAllocator } from './page-alloc.ts';
 import { CpuMemory, type PhysicalBus } from './user-memory.ts';
 import { type MappedFile, type SharedMemory, Vma } from './vma.ts';
@@ -29,10 +30,11 @@ export interface Mm {
   /** Gives up one pin of each frame; works after the process has ended. */
   unpin(pfns: Iterable<number>): void;
   /**
-   * How often the page at `address` is pinned, by whomever; null for part of a huge page, whose
-   * count says nothing of the part. Without it the frames are the page allocator's. Errno EFAULT.
+   * How many pins each of the pages has, from the one that `address` lies in; -1 for a page that is
+   * not counted. Where it is missing, the frames are the kernel's own and tell it. @throws Errno
+   * EFAULT
    */
-  pinsAt?(address: bigint): number | null;
+  pinsOf?(address: bigint, pages: number): Int32Array;
   /** mm->pinned_vm, pages; kept by whoever accounts pins. */
   pinnedVm: number;
   /** mm->locked_vm, pages. */
@@ -55,13 +57,20 @@ export class SimulatedMm implements Mm {
   lockedVm = 0;
   lockLimit = Infinity;
   readonly #pages: PageAllocator;
+  readonly #failpoints: Pick<FailPoints, 'point'>;
   readonly #space: AddressSpace;
   readonly #pageLimit: number;
   #anonymousPages = 0;
   #alive = true;
 
-  constructor(parts: { pages: PageAllocator; ram: Ram; root: PhysicalBus }) {
+  constructor(parts: {
+    pages: PageAllocator;
+    failpoints: Pick<FailPoints, 'point'>;
+    ram: Ram;
+    root: PhysicalBus;
+  }) {
     this.#pages = parts.pages;
+    this.#failpoints = parts.failpoints;
     this.#space = new AddressSpace(parts.pages);
     this.#pageLimit = (OVERCOMMIT * parts.ram.size) / PAGE_BYTES;
     this.memory = new CpuMemory(this.#space, parts.ram, parts.root);
@@ -149,6 +158,7 @@ export class SimulatedMm implements Mm {
   }
 
   copyFrom(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+    this.#failpoints.point('copy_from_user', 'EFAULT');
     const start = this.#checkRange(address, length, false);
     const bytes = new Uint8Array(length);
     this.#access(() => this.memory.read(start, bytes));
@@ -156,6 +166,7 @@ export class SimulatedMm implements Mm {
   }
 
   copyTo(address: bigint, bytes: Uint8Array): void {
+    this.#failpoints.point('copy_to_user', 'EFAULT');
     const start = this.#checkRange(address, bytes.length, true);
     this.#access(() => this.memory.write(start, bytes));
   }

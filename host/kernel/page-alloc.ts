@@ -14,6 +14,14 @@ const USED = 1;
 const DYING = 2;
 const RESERVED = 3;
 
+/** Somebody who wants to know what becomes of frames, such as the sanitizer. */
+export interface FrameWatcher {
+  /** Nobody has the frame any more. */
+  freed(pfn: number): void;
+  /** Its last pin is gone; who has it may go on to use it. */
+  unpinned(pfn: number): void;
+}
+
 /**
  * The kernel's physical memory. Single frames are dealt from 2 MiB blocks already broken, blocks in
  * an order shuffled by the machine's seed: memory of a process is not physically contiguous, but
@@ -24,6 +32,7 @@ const RESERVED = 3;
  * throw plain errors.
  */
 export class PageAllocator {
+  watcher: FrameWatcher | null = null;
   readonly #ram: Ram;
   readonly #state: Uint8Array;
   readonly #pins: Int32Array;
@@ -116,7 +125,13 @@ export class PageAllocator {
     if (!((this.#pins[pfn] ?? 0) > 0)) throw new Error(`unpin of frame ${pfn}, not pinned`);
     if (--this.#pins[pfn]! > 0) return;
     this.#pinned -= 1;
+    this.watcher?.unpinned(pfn);
     if (this.#state[pfn] === DYING) this.#release(pfn);
+  }
+
+  /** Whether it is memory that nobody has. */
+  isFree(pfn: number): boolean {
+    return this.#state[pfn] === FREE;
   }
 
   /** How often the frame is pinned. */
@@ -205,6 +220,7 @@ export class PageAllocator {
 
   #release(pfn: number): void {
     const block = pfn >>> 9;
+    this.watcher?.freed(pfn);
     this.#markFree(pfn);
     const left = this.#freeInBlock[block]!;
     if (left === 1) this.#broken.push(block);

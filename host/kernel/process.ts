@@ -6,6 +6,7 @@ import { KERNEL_NS } from './costs.ts';
 import { rootCredentials } from './credentials.ts';
 import { Errno } from './errno.ts';
 import { EventFd } from './eventfd.ts';
+import type { FailPoints } from './failpoint.ts';
 import { FdTable } from './fd-table.ts';
 import type { Caller, FileOps } from './file.ts';
 import { controlFile, mapMemory, readFile, unmapMemory, writeFile } from './file-calls.ts';
@@ -27,6 +28,7 @@ export type Platform = Pick<Machine, 'clock' | 'trace' | 'scheduler' | 'ram' | '
 export interface ProcessHost {
   readonly machine: Platform;
   readonly pages: PageAllocator;
+  readonly failpoints: FailPoints;
   /** Numbers of processes and threads. */
   nextPid(): number;
   /** Opens a device node. Errno ENOENT, and what the device says. */
@@ -59,7 +61,8 @@ export class Process implements Syscalls, Caller {
     this.#host = host;
     this.pid = host.nextPid();
     this.name = name;
-    this.mm = new SimulatedMm({ pages: host.pages, ram, root });
+    const { pages, failpoints } = host;
+    this.mm = new SimulatedMm({ pages, failpoints, ram, root });
     this.memory = this.mm.memory;
   }
 

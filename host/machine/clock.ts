@@ -85,6 +85,18 @@ export class VirtualClock implements Clock {
     return true;
   }
 
+  /** Lets `ns` pass if no call would happen meanwhile. False: one would, and no time has passed. */
+  skip(ns: number): boolean {
+    const time = this.#now + ns;
+    if (this.#immediateHead < this.#immediate.length) return false;
+    const next = this.#heap[0];
+    if ((next !== undefined && next.time <= time) || !Number.isSafeInteger(ns) || ns < 0) {
+      return false;
+    }
+    this.#now = time;
+    return true;
+  }
+
   /** Makes calls until none is left, or until `until()` holds (asked before each). */
   run(until?: () => boolean): void {
     if (until === undefined) {

@@ -2,6 +2,9 @@ import type { Clock } from '../../devices/clock.ts';
 import type { Fabric, PciFunction } from '../../devices/pci/fabric.ts';
 import { rid } from '../../devices/spec/pci.ts';
 import { HOST_CAP, HOST_ECAP } from '../../devices/spec/vtd/capabilities.ts';
+import { RestlessUnit } from '../../devices/vtd/restless-unit.ts';
+import { SanitizedUnit } from '../../devices/vtd/sanitizer/sanitized-unit.ts';
+import type { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
 import { VtdUnit } from '../../devices/vtd/unit.ts';
 import { Tracer } from '../../trace/tracer.ts';
 import { VirtualClock } from './clock.ts';
@@ -11,6 +14,7 @@ import { Ram } from './ram.ts';
 import { Random } from './random.ts';
 import { RootComplex } from './root-complex.ts';
 import { Scheduler } from './scheduler.ts';
+import { WatchedRam } from './watched-ram.ts';
 
 /** What a function is given to live in. */
 export interface FunctionWorld {
@@ -32,6 +36,10 @@ export interface MachineOptions {
   /** What the unit reports; default `HOST_CAP`, `HOST_ECAP`. */
   readonly cap?: bigint;
   readonly ecap?: bigint;
+  /** The unit's caches evict and prefetch at random moments, as hardware may; default false. */
+  readonly restlessCaches?: boolean;
+  /** Watches the unit and the memory; without it nothing is watched and nothing slower. */
+  readonly sanitizer?: Sanitizer | undefined;
   /** Function n becomes 00:(n+1).0; at most 31. */
   readonly functions: readonly MakeFunction[];
 }
@@ -65,13 +73,26 @@ export class Machine {
     this.clock.trace = this.trace;
     this.scheduler = new Scheduler(this.clock, this.trace);
     this.random = new Random(options.seed);
-    this.ram = new Ram(options.ramBytes);
+    const { sanitizer } = options;
+    this.ram =
+      sanitizer === undefined
+        ? new Ram(options.ramBytes)
+        : new WatchedRam(options.ramBytes, (address, bytes) => sanitizer.stored(address, bytes));
     this.interrupts = new InterruptController(this.clock, this.trace);
     this.haw = haw;
     const { clock, trace, ram, interrupts } = this;
     this.root = new RootComplex({ ram, clock, interrupts });
-    this.unit = new VtdUnit({ cap, ecap, haw, world: this.root.world, trace, name: 'host' });
-    this.root.connect(this.unit);
+    const watch = sanitizer?.watchHost(trace, {
+      memory: ram,
+      clock,
+      readRegister: (offset, size) => this.unit.readRegister(offset, size),
+    });
+    const { world: bare } = this.root;
+    const world = watch === undefined ? bare : { ...bare, observer: watch };
+    const unit = { cap, ecap, haw, world, trace, name: 'host' };
+    const { restlessCaches = false, seed } = options;
+    this.unit = restlessCaches ? new RestlessUnit({ ...unit, seed }) : new VtdUnit(unit);
+    this.root.connect(watch === undefined ? this.unit : new SanitizedUnit(this.unit, watch));
     const fabric = this.root.fabric;
     functions.forEach((make, n) =>
       this.root.attach(make(rid(0, n + 1, 0), { fabric, clock, trace })),

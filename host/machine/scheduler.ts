@@ -2,6 +2,9 @@ import type { Tracer } from '../../trace/tracer.ts';
 import type { Timer, VirtualClock } from './clock.ts';
 import type { Task, Wait, Waitable } from './task.ts';
 
+/** Pauses in a row that a driven thread passes through before the clock takes over. */
+const EAGER_STEPS = 4096;
+
 type State = 'ready' | 'running' | 'blocked' | 'done';
 
 /** A wait on any of several queues and, from 0 on, a timeout. What `yield` hands to the scheduler. */
@@ -67,13 +70,11 @@ export class WaitQueue implements Waitable {
  * A thread of the host: a generator that the scheduler resumes. It runs until its next `yield`.
  *
  * Cause of events: a thread starts with its creator's; while it has a span open it keeps its own;
- * otherwise whoever wakes it hands on theirs. A span restores the cause it found, so a thread whose
- * cause is the one it adopted at its last wake-up has none open.
+ * otherwise whoever wakes it hands on theirs.
  */
 export class Thread<T = unknown> {
   readonly name: string;
-  /** Woken when the thread has ended. */
-  readonly finished = new WaitQueue();
+  #finished: WaitQueue | null = null;
   /** While > 0, a kill waits for a killable wait or for the count to fall to 0. */
   shield = 0;
   #state: State = 'ready';
@@ -83,8 +84,11 @@ export class Thread<T = unknown> {
   #error: unknown;
   #failed = false;
   #cause = 0;
-  #adopted = 0;
+  /** Spans of its own that are open while it waits. */
+  #depth = 0;
   #woken = true;
+  /** Pauses that the thread may still pass through without leaving `resume`. */
+  #eager = 0;
   #killable = false;
   #queues: readonly WaitQueue[] = [];
   #timer: Timer | null = null;
@@ -95,6 +99,12 @@ export class Thread<T = unknown> {
     this.name = name;
     this.#scheduler = scheduler;
     this.#task = task;
+  }
+
+  /** Woken when the thread has ended. */
+  get finished(): WaitQueue {
+    this.#finished ??= new WaitQueue();
+    return this.#finished;
   }
 
   get done(): boolean {
@@ -150,28 +160,48 @@ export class Thread<T = unknown> {
   /** For the scheduler: runs from a clock call until the next wait. */
   resume(): void {
     const { trace } = this.#scheduler;
-    if (this.#woken && (this.#cause === 0 || this.#cause === this.#adopted)) {
-      this.#adopted = trace.cause;
-    } else {
-      trace.cause = this.#cause;
-    }
+    const outer = trace.depth;
+    if (!this.#woken || this.#depth > 0) trace.cause = this.#cause;
+    trace.depth = this.#depth;
     this.#woken = false;
     this.#state = 'running';
     try {
-      const step = this.#advance();
+      let step = this.#advance();
+      while (this.#eager > 0 && step.done !== true && this.#passes(step.value)) {
+        step = this.#advance();
+      }
       this.#cause = trace.cause;
+      this.#depth = trace.depth;
       if (step.done === true) this.#end(step.value);
       else this.#block(step.value);
     } catch (error) {
       this.#failed = true;
       this.#error = error;
       this.#end(undefined);
+    } finally {
+      trace.depth = outer;
     }
   }
 
   /** For the scheduler: first run, with the creator's cause. */
   start(): void {
     this.#makeReady();
+  }
+
+  /** For the scheduler: first run, now; pauses in which nothing else happens do not end it. */
+  drive(): void {
+    const { trace } = this.#scheduler;
+    const outer = trace.cause;
+    this.#eager = EAGER_STEPS;
+    this.#scheduler.run(this);
+    this.#eager = 0;
+    trace.cause = outer;
+  }
+
+  #passes(wait: Wait): boolean {
+    if (typeof wait !== 'number' || !this.#scheduler.clock.skip(wait)) return false;
+    this.#eager -= 1;
+    return true;
   }
 
   #advance(): IteratorResult<Wait, T | undefined> {
@@ -236,7 +266,7 @@ export class Thread<T = unknown> {
     this.#state = 'done';
     this.#result = result;
     this.#scheduler.ended(this);
-    this.finished.wake();
+    this.#finished?.wake();
   }
 }
 
@@ -262,6 +292,16 @@ export class Scheduler {
   spawn<T>(name: string, task: Task<T>): Thread<T> {
     const thread = new Thread(this, name, task);
     thread.start();
+    return thread;
+  }
+
+  /**
+   * A new thread, run at once up to its first real wait: it is done, or goes on from the clock. What
+   * happens and when is the same as with `spawn` while nothing else is ready.
+   */
+  drive<T>(name: string, task: Task<T>): Thread<T> {
+    const thread = new Thread(this, name, task);
+    thread.drive();
     return thread;
   }
 

@@ -167,6 +167,11 @@ export const iommu_test_pasid_attach = variant('pasid_attach', { pasid: 'u32', p
 export const iommu_test_pasid_replace = variant('pasid_replace', { pasid: 'u32', pt_id: 'u32' });
 export const iommu_test_pasid_detach = variant('pasid_detach', { pasid: 'u32' });
 export const iommu_test_pasid_check = variant('pasid_check', { pasid: 'u32', hwpt_id: 'u32' });
+export const iommu_test_dmabuf_get = variant('dmabuf_get', { length: 'u32', open_flags: 'u32' });
+export const iommu_test_dmabuf_revoke = variant('dmabuf_revoke', {
+  dmabuf_fd: 's32',
+  revoked: 'u32',
+});
 
 /** The variants, for the check against the header. */
 export const IOMMU_TEST_VARIANTS: readonly Struct[] = [
@@ -190,6 +195,8 @@ export const IOMMU_TEST_VARIANTS: readonly Struct[] = [
   iommu_test_pasid_replace,
   iommu_test_pasid_detach,
   iommu_test_pasid_check,
+  iommu_test_dmabuf_get,
+  iommu_test_dmabuf_revoke,
 ];
 
 /** Payload of GET_HW_INFO for `IOMMU_HW_INFO_TYPE_SELFTEST`. */

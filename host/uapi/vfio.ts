@@ -44,6 +44,11 @@ export const VFIO_GROUP_CMD = {
   VFIO_GROUP_GET_DEVICE_FD: 0x3b6a,
 } as const;
 
+export const VFIO_GROUP_FLAGS_VIABLE = 1 << 0;
+export const VFIO_GROUP_FLAGS_CONTAINER_SET = 1 << 1;
+
+export const vfio_group_status = struct('vfio_group_status', { argsz: 'u32', flags: 'u32' });
+
 /** `next` is the offset of the next capability from the start of the info structure, 0 at the end. */
 export const vfio_info_cap_header = struct('vfio_info_cap_header', {
   id: 'u16',

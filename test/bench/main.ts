@@ -1,91 +1,84 @@
 /**
- * `npm run bench`: what a translation and a whole vSVA life cycle cost, measured side by side in one
- * run. Read the ratios: absolute times are the machine's, not the model's.
+ * `npm run bench`: what things cost, measured side by side in one run. Read the ratios: absolute
+ * times are the machine's, not the model's.
  */
-import { Bench } from 'tinybench';
-import { AT } from '../../devices/pci/fabric.ts';
-import { Tracer } from '../../trace/tracer.ts';
-import { World } from '../../vmm/scenario/world.ts';
-import { SID } from '../devices/vtd/bench.ts';
-import { nestedUnit, PASID } from './nested.ts';
+import { parseArgs } from 'node:util';
+import { bridge } from './bridge.ts';
+import { ioas } from './ioas.ts';
+import { lifeCycle } from './life-cycle.ts';
+import type { Figure, Group } from './measure.ts';
+import { pasid } from './pasid.ts';
+import { translation } from './translation.ts';
 
-const PAGES = 1 << 16;
+const GROUPS: readonly Group[] = [translation, lifeCycle, ioas, pasid, bridge];
 
-/** Translations in one measured call, so that the measuring weighs nothing. */
-const BATCH = 4096;
+const HELP = `Usage: npm run bench -- [--only NAME]... [--quick] [--json]
 
-const bench = new Bench({ time: 1000, warmupTime: 300 });
+  --only NAME  run this group only; may be given several times
+  --quick      small sizes and short times
+  --json       print {groups: [{name, about, figures: [{name, ratio, of, value, unit}]}]}
+  --help       this text
 
-const { unit, vpns } = nestedUnit(PAGES);
-const traced = nestedUnit(PAGES, listened());
-const raw = new Uint8Array(PAGES * 4096);
+Groups:
+${GROUPS.map(({ name, about }) => `  ${name.padEnd(12)} ${about}`).join('\n')}
+`;
 
-/** A tracer with a listener that keeps nothing. */
-function listened(): Tracer {
-  const tracer = new Tracer(() => 0);
-  tracer.listen(() => undefined);
-  return tracer;
-}
+const OPTIONS = {
+  only: { type: 'string', multiple: true, default: [] as string[] },
+  quick: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
 
-function translations(which: typeof unit, pages: Float64Array, spread: number): () => void {
-  let at = 0;
-  return () => {
-    for (let i = 0; i < BATCH; i++) {
-      const vpn = pages[at]!;
-      at = at + 1 < spread ? at + 1 : 0;
-      if (!which.unit.translate(SID, PASID, false, AT.UNTRANSLATED, vpn, true, false)) {
-        throw new Error(`page ${vpn}: fault 0x${which.unit.result.fault.toString(16)}`);
-      }
+class Usage extends Error {}
+
+function read(): { groups: readonly Group[]; quick: boolean; json: boolean; help: boolean } {
+  const parse = () => {
+    try {
+      return parseArgs({ options: OPTIONS }).values;
+    } catch (error) {
+      throw new Usage((error as Error).message);
     }
   };
+  const { only, quick, json, help } = parse();
+  const unknown = only.find((name) => !GROUPS.some((group) => group.name === name));
+  if (unknown !== undefined) throw new Usage(`there is no group '${unknown}'`);
+  const groups = only.length === 0 ? GROUPS : GROUPS.filter(({ name }) => only.includes(name));
+  return { groups, quick, json, help };
 }
 
-function run(procs: number): void {
-  const world = new World({
-    seed: 1,
-    vms: 1,
-    procs,
-    guestBytes: 64 * 2 ** 20,
-    input: new Uint8Array(0),
-    listeners: [],
-  });
-  while (world.step());
-  if (world.result().vms[0]?.code !== 0) throw new Error('the guest failed');
+/** A line of the terminal that the next one replaces; nothing where there is no terminal. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
-const HIT = 'translation, IOTLB hit (one page)';
-bench
-  .add(HIT, translations(unit, vpns, 1))
-  .add('translation, IOTLB hit (64 pages)', translations(unit, vpns, 64))
-  .add('translation, nested walk (64Ki random pages)', translations(unit, vpns, PAGES))
-  .add('the same, every walk traced', translations(traced.unit, traced.vpns, PAGES))
-  .add('4 KiB copied in a plain Uint8Array, random pages', () => {
-    for (let i = 0; i < BATCH; i++) {
-      const page = vpns[i]! % PAGES;
-      raw.copyWithin(
-        page * 4096,
-        ((page + 7919) % PAGES) * 4096,
-        ((page + 7919) % PAGES) * 4096 + 4096,
-      );
-    }
-  })
-  .add('boot, bind, NOOP, replace, unbind, power off: 1 process', () => run(1))
-  .add('the same, 16 processes', () => run(16));
+function show({ name, ratio, of, value, unit }: Figure): string {
+  const amount = unit === 'ns' ? `${value.toFixed(0)} ns` : `${value.toFixed(0)} ${unit}`;
+  const against = of === name ? '' : `  of ${of}`;
+  return `${ratio.toFixed(2).padStart(10)} ${amount.padStart(16)}  ${name}${against}\n`;
+}
 
-await bench.run();
+async function main(): Promise<void> {
+  const { groups, quick, json, help } = read();
+  if (help) {
+    process.stdout.write(HELP);
+    return;
+  }
+  const all: { name: string; about: string; figures: readonly Figure[] }[] = [];
+  for (const { name, about, run } of groups) {
+    progress(name);
+    const figures = await run({ quick, progress: (text) => progress(`${name}: ${text}`) });
+    progress('');
+    all.push({ name, about, figures });
+    if (!json) process.stdout.write(`${name}: ${about}\n${figures.map(show).join('')}`);
+  }
+  if (json) process.stdout.write(`${JSON.stringify({ groups: all })}\n`);
+}
 
-const perCall = (name: string): number =>
-  /^(translation|the same, every|4 KiB)/.test(name) ? BATCH : 1;
-const cost = new Map(
-  bench.tasks.map(({ name, result }) => {
-    if (result.state !== 'completed') throw new Error(`${name}: ${result.state}`);
-    return [name, result.latency.p50 / perCall(name)];
-  }),
-);
-const unitCost = cost.get(HIT)!;
-process.stdout.write('median, as a multiple of an IOTLB hit\n');
-for (const [name, ms] of cost) {
-  const ratio = (ms / unitCost).toFixed(1).padStart(12);
-  const time = `${(ms * 1e6).toFixed(0)} ns`.padStart(14);
-  process.stdout.write(`${ratio} ${time}  ${name}\n`);
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Usage)) throw error;
+  process.stderr.write(`${error.message}\n\n${HELP}`);
+  process.exitCode = 2;
 }

@@ -5,14 +5,14 @@ export const engine = {
   powerOn: event(
     'engine',
     'engine:power_on',
-    { seed: 'int', ramBytes: 'int', functions: 'int' },
+    { seed: 'id', ramBytes: 'bytes', functions: 'count' },
     'the simulated machine is switched on',
     'vmm/scenario/world.ts',
   ),
   settled: event(
     'engine',
     'engine:settled',
-    { vms: 'int', processes: 'int' },
+    { vms: 'count', processes: 'count' },
     'every program has ended and nothing is left to happen',
     'vmm/scenario/world.ts',
   ),

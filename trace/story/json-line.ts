@@ -1,4 +1,5 @@
-import type { EventRecord } from '../event.ts';
+import { type EventRecord, KINDS } from '../event.ts';
+import { valueText } from './text.ts';
 
 /**
  * An event as one line of JSON: `seq`, `ns`, `cause`, `layer`, `event` (its name), then its fields.
@@ -16,10 +17,7 @@ export function jsonLine(record: EventRecord): string {
   for (const [field, kind] of Object.entries(def.fields)) {
     const value = values[field];
     if (value === undefined) continue;
-    line[field] =
-      kind === 'hex' || kind === 'addr'
-        ? `0x${BigInt(value).toString(16)}`
-        : (value as number | string);
+    line[field] = KINDS[kind].value === 'number' ? (value as number) : valueText(kind, value);
   }
   return JSON.stringify(line);
 }

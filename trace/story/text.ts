@@ -1,4 +1,4 @@
-import type { EventRecord, FieldKind, FieldValue } from '../event.ts';
+import { type EventRecord, type FieldKind, type FieldValue, KINDS } from '../event.ts';
 
 /** Virtual time in the unit that reads best: `812 ns`, `12.3 us`, `4.56 ms`, `1.20 s`. */
 export function timeText(ns: number): string {
@@ -11,11 +11,13 @@ export function timeText(ns: number): string {
 const threeDigits = (value: number): string =>
   value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0);
 
+/** `0000:00:01.0` and `00:01.0` are one function, and there is one segment: the short one is written. */
+export const functionName = (name: string): string => name.replace(/^0000:/, '');
+
 /** One field value as its declaration says it is shown. */
 export function valueText(kind: FieldKind, value: FieldValue): string {
-  if (kind === 'text') return String(value);
-  if (kind === 'int') return String(value);
-  return `0x${BigInt(value).toString(16)}`;
+  if (KINDS[kind].value === 'word') return `0x${BigInt(value).toString(16)}`;
+  return kind === 'sid' || kind === 'device' ? functionName(String(value)) : String(value);
 }
 
 /** Fields that name the thing itself and so are shown without their key, right after the event. */
@@ -32,8 +34,14 @@ const BARE = new Set([
   'what',
 ]);
 
-/** Fields told by the line's margin (the VM) or repeated from the cause. */
+/** Fields told by the line's margin. */
 const SILENT = new Set(['vm']);
+
+/** Words that an earlier event told, or that the decoded entry tells. */
+const HIDDEN = new Set(['old0', 'old1', 'old2']);
+
+/** Numbers of objects where 0 means that there is none. */
+const NONE_AT_ZERO = new Set(['hwpt', 'old', 'parent']);
 
 /** The event's name as a reader of the kernel knows it, and its values, ready to be wrapped. */
 export function eventWords(record: EventRecord, withVm: boolean): string[] {
@@ -42,6 +50,7 @@ export function eventWords(record: EventRecord, withVm: boolean): string[] {
   for (const [field, kind] of Object.entries(def.fields)) {
     const value = values[field];
     if (value === undefined || value === '' || (SILENT.has(field) && !withVm)) continue;
+    if (HIDDEN.has(field) || (value === 0 && NONE_AT_ZERO.has(field))) continue;
     const text = valueText(kind, value);
     if (field === 'unit') {
       if (text !== 'host') words.push(`(virtual unit of ${text})`);

@@ -1,7 +1,7 @@
 import type { EventRecord } from '../../trace/event.ts';
-import { type ChainState, EMPTY_CHAIN, reduceChain } from './chain.ts';
-import { EMPTY_PASIDS, type PasidsState, reducePasids } from './pasids.ts';
-import { EMPTY_RUN, type RunState, reduceRun } from './run.ts';
+import { type ChainState, EMPTY_CHAIN, reduceChain } from '../../trace/state/chain.ts';
+import { EMPTY_PASIDS, type PasidsState, reducePasids } from '../../trace/state/pasids.ts';
+import { EMPTY_RUN, type RunState, reduceRun } from '../../trace/state/run.ts';
 import { EMPTY_TRACE, reduceTrace, type TraceState } from './trace.ts';
 
 /** All that is shown, rebuilt from events and from nothing else. Every part has a bound. */

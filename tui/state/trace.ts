@@ -1,6 +1,6 @@
 import type { EventRecord } from '../../trace/event.ts';
+import { keepLast } from '../../trace/state/fields.ts';
 import { eventWords, timeText } from '../../trace/story/text.ts';
-import { keepLast } from './fields.ts';
 
 /** The last events, and those of them that match the filter. */
 export interface TraceState {

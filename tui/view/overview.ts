@@ -1,8 +1,5 @@
 import { Box } from 'ink';
 import { createElement as h, type ReactElement } from 'react';
-import { wrap } from '../../trace/story/text.ts';
-import { bytesText, cell, countText, momentText, sparkline } from '../format.ts';
-import type { AppState } from '../state/app.ts';
 import {
   type ChainState,
   GAUGES,
@@ -11,8 +8,11 @@ import {
   ratePerMs,
   STOREYS,
   type Storey,
-} from '../state/chain.ts';
-import type { Notable, RunState } from '../state/run.ts';
+} from '../../trace/state/chain.ts';
+import type { Notable, RunState } from '../../trace/state/run.ts';
+import { wrap } from '../../trace/story/text.ts';
+import { bytesText, cell, countText, momentText, sparkline } from '../format.ts';
+import type { AppState } from '../state/app.ts';
 import { WEIGHT_SIGNS } from '../theme.ts';
 import { lines, Rule, type Span, span } from './line.ts';
 import { breadthOf, type Size } from './size.ts';

@@ -1,8 +1,8 @@
 import { Box } from 'ink';
 import { createElement as h, type ReactElement } from 'react';
+import { type PasidRow, type PasidStep, phaseNow } from '../../trace/state/pasids.ts';
 import { bytesText, cell, countText, momentText, windowStart } from '../format.ts';
 import type { AppState } from '../state/app.ts';
-import { type PasidRow, type PasidStep, phaseNow } from '../state/pasids.ts';
 import { PHASE_SIGNS } from '../theme.ts';
 import { Line, Rule, type Span, span } from './line.ts';
 import { breadthOf, type Size } from './size.ts';

@@ -1,14 +1,13 @@
-import { type Command, Option } from 'commander';
-import { BrokerError } from '../../host/bridge/broker.ts';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { BrokerError, BrokerGone } from '../../host/bridge/broker.ts';
 import { BuildError } from '../../host/bridge/build.ts';
 import { ProgramError } from '../../host/bridge/program.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
-import { errnoName } from '../../host/uapi/errno.ts';
-import { jsonLine } from '../../trace/story/json-line.ts';
+import { NEWEST_RELEASE, parseRelease } from '../../host/kernel/release.ts';
 import { bootHost } from '../scenario/host.ts';
 import { Refusal } from './fail.ts';
-import { LineFile } from './files.ts';
 import { memorySize, wholeNumber } from './options.ts';
+import { openTraceFile, type TraceFile } from './trace-file.ts';
 
 const MIB = 2 ** 20;
 const MAX_DEVICES = 31;
@@ -19,6 +18,8 @@ export interface HostCommandOptions {
   readonly mem: number;
   readonly seed: number;
   readonly trace?: string;
+  readonly kernel: string;
+  readonly selftest: boolean;
 }
 
 export function hostOptions(command: Command): Command {
@@ -30,33 +31,41 @@ export function hostOptions(command: Command): Command {
         .default(256 * MIB, '256M'),
     )
     .option('--seed <N>', 'seed of the one random generator', wholeNumber(0, 2 ** 32 - 1), 1)
-    .option('--trace <PATH>', 'keep every event: one JSON object a line');
+    .addOption(
+      new Option('--kernel <RELEASE>', 'answer as this Linux release does, where releases differ')
+        .argParser(release)
+        .default(NEWEST_RELEASE),
+    )
+    .option('--no-selftest', 'a kernel without IOMMU_TEST_CMD and the mock devices it makes')
+    .option('--trace <PATH>', 'keep every event: a recording (PATH.vsva), or JSON lines');
+}
+
+function release(text: string): string {
+  if (parseRelease(text) === null) throw new InvalidArgumentError('Write it like 6.12 or 7.0.');
+  return text;
 }
 
 /** @throws Refusal when the path cannot be written */
-export function openRecording(path: string | undefined): LineFile | undefined {
-  return path === undefined ? undefined : new LineFile(path);
+export function openRecording(
+  command: string,
+  { trace, ...options }: HostCommandOptions,
+): TraceFile | undefined {
+  if (trace === undefined) return undefined;
+  return openTraceFile(trace, { command, options: { ...options }, live: true });
 }
 
-export function simulatedHost(options: HostCommandOptions, recording?: LineFile): Kernel {
-  const { devices, mem: ramBytes, seed } = options;
-  const listeners =
-    recording === undefined
-      ? []
-      : [
-          (record: Parameters<typeof jsonLine>[0]): void => {
-            recording.write(jsonLine(record));
-          },
-        ];
-  return bootHost({ seed, devices, ramBytes, listeners });
+export function simulatedHost(options: HostCommandOptions, recording?: TraceFile): Kernel {
+  const { devices, mem: ramBytes, seed, kernel: release, selftest } = options;
+  const { listeners = [], sinks = [] } = recording ?? {};
+  return bootHost({ seed, devices, ramBytes, listeners, sinks, kernel: { release, selftest } });
 }
 
 /** The bridge's own errors in the command line's terms; others as they are. */
 export function bridgeRefusal(error: unknown): unknown {
-  if (error instanceof ProgramError) return new Refusal(2, error.message);
+  if (error instanceof ProgramError) return new Refusal(error.exitCode, error.message);
   if (error instanceof BuildError) return new Refusal(1, error.message);
-  if (error instanceof BrokerError) {
-    return new Refusal(1, `${error.message}: ${errnoName(error.number)}`);
+  if (error instanceof BrokerError || error instanceof BrokerGone) {
+    return new Refusal(1, error.message);
   }
   return error;
 }

@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { statSync } from 'node:fs';
 import { constants } from 'node:os';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { Broker } from '../../host/bridge/broker.ts';
 import { buildTools } from '../../host/bridge/build.ts';
@@ -7,6 +9,7 @@ import { checkProgram } from '../../host/bridge/program.ts';
 import { BridgeServer } from '../../host/bridge/server.ts';
 import type { HostCommandOptions } from './bridge.ts';
 import { bridgeRefusal, hostOptions, openRecording, simulatedHost } from './bridge.ts';
+import { Refusal, whyNot } from './fail.ts';
 
 interface ExecOptions extends HostCommandOptions {
   readonly join?: string;
@@ -26,7 +29,8 @@ export function execCommand(): Command {
     .passThroughOptions()
     .addHelpText(
       'after',
-      '\nExit code: that of the program, 128 + n when signal n ended it, 2 when it cannot be run.',
+      '\nExit code: that of the program, 128 + n when signal n ended it. 127 when there is no such' +
+        '\nprogram, 126 when it is not executable, 2 when it cannot be served: statically linked, set-uid.',
     )
     .action(exec);
 }
@@ -43,11 +47,10 @@ function exec(name: string, args: readonly string[], options: ExecOptions): void
 /** The program has a kernel of its own, which ends with it. */
 function host(program: readonly string[], options: ExecOptions): number {
   const tools = buildTools();
-  const recording = openRecording(options.trace);
+  const recording = openRecording(`exec ${program.join(' ')}`, options);
   const kernel = simulatedHost(options, recording);
   using broker = new Broker(tools, { program });
-  // The terminal's signals are for the program; this process ends with it.
-  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
+  leaveSignals();
   const server = new BridgeServer(kernel, broker, () => {
     kernel.reportLeftovers();
     recording?.flush();
@@ -58,10 +61,22 @@ function host(program: readonly string[], options: ExecOptions): number {
 }
 
 /** The kernel is another process's. */
-function join([program, ...args]: readonly string[], { join: socket = '' }: ExecOptions): number {
+function join([program, ...args]: readonly string[], { join: path = '' }: ExecOptions): number {
+  // The program may go elsewhere.
+  const socket = resolve(path);
+  if (statSync(socket, { throwIfNoEntry: false })?.isSocket() !== true) {
+    throw new Refusal(1, `no host listens at ${socket}: start one with vsva host --listen`);
+  }
   const { library } = buildTools();
   const preload = [library, process.env['LD_PRELOAD'] ?? ''].filter(Boolean).join(':');
   const env = { ...process.env, LD_PRELOAD: preload, VSVA_SOCKET: socket };
-  const { status, signal } = spawnSync(program!, args, { stdio: 'inherit', env });
+  leaveSignals();
+  const { status, signal, error } = spawnSync(program!, args, { stdio: 'inherit', env });
+  if (error !== undefined) throw new Refusal(126, `cannot run ${program!}: ${whyNot(error)}`);
   return status ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+}
+
+/** The terminal's signals are for the program; this process ends with it. */
+function leaveSignals(): void {
+  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
 }

@@ -1,8 +1,11 @@
 /** An error the user can mend: one line on standard error, and the exit code. */
 export class Refusal extends Error {
-  /** 2: the command line asks for something that cannot be; 1: the world refuses it. */
-  readonly exitCode: 1 | 2;
-  constructor(exitCode: 1 | 2, message: string) {
+  /**
+   * 2: the command line asks for something that cannot be; 1: the world refuses it. 126 and 127: the
+   * program to run is not executable, is not there.
+   */
+  readonly exitCode: 1 | 2 | 126 | 127;
+  constructor(exitCode: 1 | 2 | 126 | 127, message: string) {
     super(message);
     this.name = 'Refusal';
     this.exitCode = exitCode;

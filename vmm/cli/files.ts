@@ -124,14 +124,30 @@ export class OutputFile {
 
   /** @throws Refusal when the disk refuses */
   commit(bytes: Uint8Array): void {
+    this.commitAll([bytes]);
+  }
+
+  /**
+   * Writes parts one after the other, in memory one at a time.
+   * @throws Refusal when the disk refuses; what `parts` throws
+   */
+  commitAll(parts: Iterable<Uint8Array>): void {
+    const fd = this.#told(() => openSync(this.#temporary || this.#target, 'w'));
     try {
-      if (this.#temporary === '') {
-        writeFileSync(this.#target, bytes);
-        return;
-      }
-      writeFileSync(this.#temporary, bytes);
+      for (const part of parts) this.#told(() => writeFileSync(fd, part));
+    } finally {
+      closeSync(fd);
+    }
+    if (this.#temporary === '') return;
+    this.#told(() => {
       renameSync(this.#temporary, this.#target);
       temporaries.delete(this.#temporary);
+    });
+  }
+
+  #told<T>(work: () => T): T {
+    try {
+      return work();
     } catch (error) {
       this.abandon();
       throw new Refusal(1, `cannot write ${this.path}: ${whyNot(error)}`);

@@ -25,7 +25,7 @@ export function hostCommand(): Command {
 function host(options: HostOptions): void {
   try {
     const tools = buildTools();
-    const recording = openRecording(options.trace);
+    const recording = openRecording('host', options);
     const kernel = simulatedHost(options, recording);
     const socket = resolve(options.listen);
     using broker = new Broker(tools, { socket });

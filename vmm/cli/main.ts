@@ -1,27 +1,23 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { execCommand } from './exec.ts';
 import { oneLine, Refusal, whyNot } from './fail.ts';
 import { hostCommand } from './host.ts';
+import { replayCommand } from './replay.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
+import { traceCommand } from './trace.ts';
 import { tuiCommand } from './tui.ts';
+import { VERSION } from './version.ts';
 
 const USAGE_ERROR = 2;
 
-interface Package {
-  readonly version: string;
-}
-
 function program(): Command {
-  const { version } = JSON.parse(
-    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-  ) as Package;
   const cli = new Command('vsva')
     .description(
       'Shared virtual addressing for virtual machines, end to end and without hardware: guest,' +
         ' VMM, iommufd, VT-d and a PASID-capable accelerator in one process.',
     )
-    .version(version, '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand(false)
     .enablePositionalOptions()
@@ -32,8 +28,17 @@ function program(): Command {
       },
     });
   // A command that is added, not made, by the parent has its settings only when told so.
-  for (const command of [runCommand(), tuiCommand(), execCommand(), hostCommand()]) {
+  for (const command of [
+    runCommand(),
+    tuiCommand(),
+    traceCommand(),
+    serveCommand(),
+    replayCommand(),
+    execCommand(),
+    hostCommand(),
+  ]) {
     cli.addCommand(command.copyInheritedSettings(cli));
+    for (const sub of command.commands) sub.copyInheritedSettings(command);
   }
   return cli;
 }

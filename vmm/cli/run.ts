@@ -1,15 +1,15 @@
 import { Command, Option } from 'commander';
 import { Tally } from '../../trace/story/counts.ts';
-import { jsonLine } from '../../trace/story/json-line.ts';
 import { type Line, Walkthrough } from '../../trace/story/walkthrough.ts';
 import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
-import { LineFile, OutputFile, readInput, sameFile } from './files.ts';
+import { OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
 import { columns, printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
+import { openTraceFile, type TraceFile } from './trace-file.ts';
 
 /** Clock events between two looks at the world outside (signals, the progress line). */
 const SLICE = 4096;
@@ -17,6 +17,7 @@ const SLICE = 4096;
 interface RunOptions extends MachineOptions {
   readonly out?: string;
   readonly trace?: string;
+  readonly hits?: boolean;
   readonly step?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -36,7 +37,8 @@ export function runCommand(): Command {
       'write the copy, as the guest process sees it (several: OUT.vm0.p0, ...)',
     );
   return machineOptions(command)
-    .option('--trace <PATH>', 'keep every event: one JSON object a line')
+    .option('--trace <PATH>', 'keep every event: a recording (PATH.vsva), or JSON lines')
+    .option('--hits', 'record translations that the IOTLB answered too: many')
     .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
     .addOption(new Option('--quiet', 'print the summary only').conflicts('json'))
     .option('--json', 'print one JSON object')
@@ -73,7 +75,10 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
 
 /** A recording grows as the run goes: what it would destroy cannot be had back. */
 function refuseOverwriting(path: string, options: RunOptions): void {
-  const { out, trace } = options;
+  const { out, trace, hits } = options;
+  if (hits === true && trace === undefined) {
+    throw new Refusal(2, '--hits needs a recording: --trace PATH.vsva');
+  }
   if (out === '-' || trace === '-') {
     const option = out === '-' ? '--out' : '--trace';
     throw new Refusal(2, `${option} needs a file: standard output has the walkthrough`);
@@ -157,6 +162,14 @@ class Screen {
   }
 }
 
+/** @throws Refusal when it cannot be written */
+function openRecording(file: string, options: RunOptions): TraceFile | undefined {
+  const { trace, hits = false, seed, vms, procs, mem, la57 = false } = options;
+  if (trace === undefined) return undefined;
+  const told = { seed, vms, procs, mem, la57 };
+  return openTraceFile(trace, { command: `run ${file}`, options: told, hits });
+}
+
 /** Runs the world to its end, telling of it as it goes. */
 async function walk(
   path: string,
@@ -173,7 +186,7 @@ async function walk(
     withVm: vms * procs > 1,
     width: columns(),
   });
-  const recording = options.trace === undefined ? undefined : new LineFile(options.trace);
+  const recording = openRecording(path, options);
   const progress = new Progress(2 * input.length * vms * procs);
   const world = new World({
     seed,
@@ -186,10 +199,11 @@ async function walk(
       (record) => {
         tally.add(record);
         progress.add(record);
-        recording?.write(jsonLine(record));
         if (tells) story.add(record);
       },
+      ...(recording?.listeners ?? []),
     ],
+    sinks: recording?.sinks ?? [],
   });
   const keys = options.step === true ? new Keys() : undefined;
   try {

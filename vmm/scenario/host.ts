@@ -1,8 +1,8 @@
 import { DsaDevice } from '../../devices/dsa/dsa.ts';
 import { bootKernel } from '../../host/kernel/boot.ts';
-import type { Kernel } from '../../host/kernel/kernel.ts';
+import type { Kernel, KernelOptions } from '../../host/kernel/kernel.ts';
 import { Machine } from '../../host/machine/machine.ts';
-import type { Listener } from '../../trace/tracer.ts';
+import type { Listener, Sink } from '../../trace/tracer.ts';
 
 export interface HostOptions {
   readonly seed: number;
@@ -10,10 +10,15 @@ export interface HostOptions {
   readonly devices: number;
   readonly ramBytes: number;
   readonly listeners: readonly Listener[];
+  /** Who takes the whole stream, from power-on. */
+  readonly sinks?: readonly Sink[];
+  /** Named options of the kernel. */
+  readonly kernel?: KernelOptions;
 }
 
 /** A machine with accelerators and a host kernel, booted: what real programs run on. */
-export function bootHost({ seed, devices, ramBytes, listeners }: HostOptions): Kernel {
+export function bootHost(options: HostOptions): Kernel {
+  const { seed, devices, ramBytes, listeners, sinks = [], kernel } = options;
   const functions = Array.from(
     { length: devices },
     () => (rid: number, world: Omit<ConstructorParameters<typeof DsaDevice>[0], 'rid'>) =>
@@ -21,7 +26,8 @@ export function bootHost({ seed, devices, ramBytes, listeners }: HostOptions): K
   );
   const machine = new Machine({ ramBytes, seed, functions });
   for (const listener of listeners) machine.trace.listen(listener);
-  const boot = machine.scheduler.spawn('boot', bootKernel(machine));
+  for (const sink of sinks) machine.trace.attach(sink);
+  const boot = machine.scheduler.spawn('boot', bootKernel(machine, kernel));
   machine.clock.run(() => boot.done);
   machine.scheduler.rethrow();
   return boot.result!;

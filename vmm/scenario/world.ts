@@ -1,16 +1,27 @@
 import { DsaDevice } from '../../devices/dsa/dsa.ts';
 import { CAP, HOST_CAP } from '../../devices/spec/vtd/capabilities.ts';
+import { rid } from '../../devices/spec/pci.ts';
+import { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
+import { GUEST_BUGS } from '../../guest/bugs.ts';
 import { bootGuest } from '../../guest/kernel.ts';
+import { DEVICE_BUGS } from '../../devices/dsa/bugs.ts';
 import { bootKernel } from '../../host/kernel/boot.ts';
+import { HOST_BUGS } from '../../host/kernel/bugs.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
 import { Machine } from '../../host/machine/machine.ts';
 import type { Task } from '../../host/syscall.ts';
+import { type Bug, bugsOf } from './bugs.ts';
 import { engine } from '../../trace/catalogue/engine.ts';
+import { guest } from '../../trace/catalogue/guest.ts';
 import { host } from '../../trace/catalogue/host.ts';
-import type { Listener } from '../../trace/tracer.ts';
+import type { Listener, Sink } from '../../trace/tracer.ts';
+import { VMM_BUGS } from '../bugs.ts';
 import { runVmm, type VmmResult } from '../vmm.ts';
 
 const MIB = 2 ** 20;
+
+/** Exit code of a guest that lost power. */
+const POWER_CUT = 137;
 
 /** What the host needs beside its guests: kernel, tables, queues, the VMMs' own memory. */
 const HOST_BYTES = 64 * MIB;
@@ -36,7 +47,23 @@ export interface WorldOptions {
   readonly input: Uint8Array;
   /** The unit walks five-level first-stage tables (CAP.FS5LP), and the guests use them (LA57). */
   readonly fiveLevel?: boolean;
+  /** The host unit's caches evict and prefetch at random moments, as hardware may. */
+  readonly restlessCaches?: boolean;
+  /** Watch the units, and file what drivers, VMMs and devices do wrong. */
+  readonly sanitize?: boolean;
+  /** The guests lose power after so many descriptors of each have completed. */
+  readonly powerCut?: number | undefined;
+  /** What guest processes run; default `copy`. */
+  readonly program?: 'copy' | 'leave' | undefined;
+  /** The host maps guest memory in 4 KiB pages only (IOMMU_OPTION_HUGE_PAGES off). */
+  readonly smallPages?: boolean | undefined;
+  /** VMMs give guest memory back before they detach the device. */
+  readonly unmapFirst?: boolean | undefined;
+  /** Mistakes to make on purpose. */
+  readonly bugs?: ReadonlySet<Bug>;
   readonly listeners: readonly Listener[];
+  /** Who takes the whole stream, from power-on. */
+  readonly sinks?: readonly Sink[];
 }
 
 export interface Leftovers {
@@ -63,25 +90,42 @@ export class World {
   readonly #options: WorldOptions;
   readonly #machine: Machine;
   readonly #devices: DsaDevice[] = [];
+  /** Descriptors that completed, by VM; counted for a power cut. */
+  readonly #completions = new Map<string, number>();
+  readonly #sanitizer: Sanitizer | undefined;
+  readonly #bugs: ReadonlySet<Bug>;
   readonly #results: VmmResult[] = [];
   #kernel: Kernel | undefined;
   #done = false;
 
   constructor(options: WorldOptions) {
     this.#options = options;
+    this.#sanitizer = options.sanitize === true ? new Sanitizer() : undefined;
+    this.#bugs = options.bugs ?? new Set();
+    const bugs = bugsOf(this.#bugs, DEVICE_BUGS);
     const ramBytes = hostBytesNeeded(options.vms, options.guestBytes);
     this.#machine = new Machine({
       ramBytes,
       seed: options.seed,
+      restlessCaches: options.restlessCaches ?? false,
+      sanitizer: this.#sanitizer,
       ...(options.fiveLevel === true && { cap: HOST_CAP | CAP.masks.FS5LP }),
       functions: Array.from({ length: options.vms }, () => (rid, world) => {
-        const device = new DsaDevice({ rid, ...world });
+        const device = new DsaDevice({ rid, ...world, bugs });
         this.#devices.push(device);
         return device;
       }),
     });
     const { trace } = this.#machine;
     for (const listener of options.listeners) trace.listen(listener);
+    for (const sink of options.sinks ?? []) trace.attach(sink);
+    if (options.powerCut !== undefined) {
+      trace.listen(({ def, values }) => {
+        const vm = String(values['vm']);
+        if (def !== guest.completion) return;
+        this.#completions.set(vm, (this.#completions.get(vm) ?? 0) + 1);
+      });
+    }
     trace.emit(engine.powerOn, { seed: options.seed, ramBytes, functions: options.vms });
     this.#machine.scheduler.spawn('world', this.#main());
   }
@@ -100,6 +144,11 @@ export class World {
     return more;
   }
 
+  /** Different things that the sanitizer found so far. */
+  get findings(): number {
+    return this.#sanitizer?.count ?? 0;
+  }
+
   /** What came of it, once `step` has returned false. */
   result(): WorldResult {
     if (!this.#done || this.#kernel === undefined) {
@@ -110,8 +159,11 @@ export class World {
 
   *#main(): Task {
     const { vms, procs } = this.#options;
-    const kernel = yield* bootKernel(this.#machine);
+    const frames = this.#sanitizer ?? null;
+    const bugs = bugsOf(this.#bugs, HOST_BUGS);
+    const kernel = yield* bootKernel(this.#machine, { frames, bugs });
     this.#kernel = kernel;
+    this.#sanitizer?.watchFrames((pfn) => kernel.pages.isFree(pfn));
     const processes = Array.from({ length: vms }, (_, n) => {
       const process = kernel.createProcess(`vmm${n}`);
       process.start(() => this.#vmm(process, n));
@@ -124,26 +176,45 @@ export class World {
   }
 
   *#vmm(sys: Parameters<typeof runVmm>[0], n: number): Task {
-    const { guestBytes, procs, seed, input, fiveLevel = false } = this.#options;
+    const { guestBytes, procs, seed, input, fiveLevel = false, program = 'copy' } = this.#options;
     const { clock, trace } = this.#machine;
     const name = `vm${n}`;
     const paging = fiveLevel ? ' la57=1' : '';
+    const sanitizer = this.#sanitizer;
+    const mistakes = [...bugsOf(this.#bugs, GUEST_BUGS)].map((bug) => ` bug=${bug}`).join('');
     this.#results[n] = yield* runVmm(sys, {
       name,
       ramBytes: guestBytes,
       device: `/dev/vfio/devices/vfio${n}`,
-      commandLine: `name=${name} procs=${procs} seed=${seed}${paging} program=copy`,
+      commandLine: `name=${name} procs=${procs} seed=${seed}${paging}${mistakes} program=${program}`,
       input,
       outputs: procs,
       trace,
-      guest: (cpu) => bootGuest(cpu, trace),
+      guest: (cpu) => this.#guest(name, bootGuest(cpu, trace)),
+      unmapFirst: this.#options.unmapFirst,
+      smallPages: this.#options.smallPages,
       now: () => clock.now,
+      sanitize: sanitizer && { sanitizer, hostRid: rid(0, n + 1, 0) },
+      bugs: bugsOf(this.#bugs, VMM_BUGS),
     });
+  }
+
+  /** The guest, until its power is cut. */
+  *#guest(name: string, machine: ReturnType<typeof bootGuest>): ReturnType<typeof bootGuest> {
+    const { powerCut = Infinity } = this.#options;
+    let answer = 0n;
+    for (;;) {
+      const next = machine.next(answer);
+      if (next.done === true) return next.value;
+      if ((this.#completions.get(name) ?? 0) >= powerCut) return POWER_CUT;
+      answer = yield next.value;
+    }
   }
 
   #finish(processes: number): void {
     const { trace, unit } = this.#machine;
     trace.cause = 0;
+    this.#sanitizer?.end();
     trace.emit(engine.settled, { vms: this.#options.vms, processes });
     unit.emitStats();
     for (const device of this.#devices) device.emitStats();

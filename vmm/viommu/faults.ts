@@ -15,6 +15,7 @@ import {
 } from '../../host/uapi/iommufd.ts';
 import type { StructValues } from '../../host/uapi/struct.ts';
 import { vmm as ev } from '../../trace/catalogue/vmm.ts';
+import { permText } from '../../trace/perm.ts';
 import type { Tracer } from '../../trace/tracer.ts';
 import type { Heap } from '../heap.ts';
 
@@ -187,7 +188,7 @@ export class Faults {
       address: fault.addr,
       grpid: fault.grpid,
       cookie: fault.cookie,
-      perm: trace.on ? permName(fault.perm) : '',
+      perm: trace.on ? permText(fault.perm) : '',
       last: last ? 1 : 0,
     });
     if (last) this.#remember({ pasid, prgi, cookie: fault.cookie, isOpen: true });
@@ -232,14 +233,4 @@ export class Faults {
 
 function keyOf(pasid: number, prgi: number | ''): string {
   return `${pasid}:${prgi}`;
-}
-
-function permName(perm: number): string {
-  const has = (bit: number, letter: string): string => ((perm & bit) === 0 ? '' : letter);
-  return (
-    has(IOMMU_PGFAULT_PERM_READ, 'r') +
-    has(IOMMU_PGFAULT_PERM_WRITE, 'w') +
-    has(IOMMU_PGFAULT_PERM_EXEC, 'x') +
-    has(IOMMU_PGFAULT_PERM_PRIV, 'p')
-  );
 }

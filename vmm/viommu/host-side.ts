@@ -1,6 +1,7 @@
 import type { Task } from '../../host/syscall.ts';
 import { vmm as ev } from '../../trace/catalogue/vmm.ts';
 import type { Tracer } from '../../trace/tracer.ts';
+import type { VmmBug } from '../bugs.ts';
 import type { Iommufd } from '../iommufd.ts';
 import { SysError } from '../sys-error.ts';
 import type { VfioDevice } from '../vfio-device.ts';
@@ -18,6 +19,8 @@ export interface HostSide {
   readonly faultQueue: number;
   /** PASIDs 0 .. maxPasids - 1 may be attached. */
   readonly maxPasids: number;
+  /** Mistakes to make on purpose; none by default. */
+  readonly bugs?: ReadonlySet<VmmBug> | undefined;
 }
 
 /**

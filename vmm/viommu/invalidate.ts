@@ -24,7 +24,10 @@ export class Invalidations {
 
   /** p_iotlb: the nested HWPT of the PASID, if it is in the descriptor's domain. */
   *pasidIotlb(d: PasidIotlbDescriptor): Task {
-    const have = this.#pasids.attached.get(d.pasid);
+    const { bugs } = this.#host;
+    const wrong = bugs?.has('vmm-invalidates-other-pasid') === true ? 1 : 0;
+    const have = this.#pasids.attached.get(d.pasid ^ wrong);
+    if (bugs?.has('vmm-drops-invalidation') === true) return;
     if (have?.nested !== true || have.entry?.fields.DID !== d.did) return;
     if (d.granularity === PASID_IOTLB_GRANULARITY.ALL || d.am >= WHOLE_AM) {
       yield* this.#invalidate(
@@ -35,7 +38,8 @@ export class Invalidations {
       );
       return;
     }
-    const pages = 1n << BigInt(d.am);
+    const single = bugs?.has('vmm-invalidates-one-page') === true;
+    const pages = single ? 1n : 1n << BigInt(d.am);
     const address = BigInt(d.address) & ~(pages * 4096n - 1n);
     yield* this.#invalidate(have, address, pages, d.ih);
   }

@@ -116,6 +116,8 @@ export class PasidAttachments {
     const old = have?.entry ?? null;
     if (!concerns(want) && (old === null || !concerns(old))) return;
     if (old !== null && isSame(old, want)) return;
+    const ignores = this.#host.bugs?.has('vmm-ignores-replace') === true;
+    if (ignores && have?.nested === true) return;
     if (have === undefined && !this.#hasRoom(pasid, 0)) return;
     yield* this.#attach(want, have);
   }
@@ -162,6 +164,7 @@ export class PasidAttachments {
   }
 
   *#detach(pasid: number, have: Attached): Task {
+    if (this.#host.bugs?.has('vmm-ignores-detach') === true && this.#enabled) return;
     using _span = this.#change('clear', pasid, have.entry?.words ?? NOTHING);
     const detaching = succeeded(this.#host.device.detach(pasid));
     const what = (): string => `detach PASID ${pasid}`;

@@ -1,6 +1,7 @@
 import type { Descriptor } from '../../devices/spec/vtd/invalidation.ts';
 import { describeDescriptor } from '../../devices/spec/vtd/invalidation.ts';
 import { CAP, ECAP, GSTS, REG, REGISTERS, RTADDR, TTM } from '../../devices/spec/vtd/registers.ts';
+import type { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
 import { VtdUnit } from '../../devices/vtd/unit.ts';
 import type { VtdWorld } from '../../devices/vtd/world.ts';
 import type { Syscalls, Task } from '../../host/syscall.ts';
@@ -32,6 +33,8 @@ export interface VirtualUnitOptions {
   /** Requester id of the assigned function in the guest. */
   readonly rid: number;
   readonly faultFd: number;
+  /** Watches the unit, whose function has that requester id on the host. */
+  readonly sanitize?: { readonly sanitizer: Sanitizer; readonly hostRid: number } | undefined;
 }
 
 /** A descriptor the unit stopped at, with the cause that led to it. */
@@ -87,7 +90,7 @@ export class VirtualUnit implements MmioHandler {
       cap: capabilities.cap,
       ecap: capabilities.ecap,
       haw: GUEST_ADDRESS_BITS,
-      world: this.#world(),
+      world: this.#watched(this.#world()),
       trace: host.trace,
       name: host.name,
     });
@@ -147,6 +150,18 @@ export class VirtualUnit implements MmioHandler {
         this.#remapped = true;
       },
     };
+  }
+
+  #watched(world: VtdWorld): VtdWorld {
+    const { sanitize, host, memory, rid } = this.#options;
+    if (sanitize === undefined) return world;
+    const parts = {
+      memory,
+      clock: this.#clock,
+      readRegister: (offset: number, size: 4 | 8): bigint => this.#unit.readRegister(offset, size),
+    };
+    const assigned = { guest: rid, host: sanitize.hostRid };
+    return { ...world, observer: sanitize.sanitizer.watchGuest(host.name, parts, assigned) };
   }
 
   /** True: nothing to do on the host. False: the unit waits until `#settle` has done it. */

@@ -155,6 +155,64 @@ export const GUEST_ECAP: bigint = ECAP.encode({
   SMPWCS: 1,
 })[0]!;
 
+/**
+ * What a `VtdUnit` models, as masks: the other bits stand for features that it lacks (protected
+ * memory, posted interrupts, enhanced commands, memory types by MTRR, host permission tables,
+ * virtual commands, performance monitoring and the like) and read 0 whatever it was made with.
+ */
+export const MODELLED_CAP: bigint = CAP.encode({
+  ND: 7,
+  RWBF: 1,
+  CM: 1,
+  SAGAW: SAGAW.BITS_39 | SAGAW.BITS_48 | SAGAW.BITS_57,
+  MGAW: 0x3f,
+  ZLR: 1,
+  FRO: 0x3ff,
+  SSLPS: SSLPS.SIZE_2M | SSLPS.SIZE_1G,
+  PSI: 1,
+  NFR: 0xff,
+  MAMV: 0x3f,
+  DWD: 1,
+  DRD: 1,
+  FS1GP: 1,
+  FS5LP: 1,
+  ESIRTPS: 1,
+  ESRTPS: 1,
+})[0]!;
+
+/** As `MODELLED_CAP`, for ECAP. */
+export const MODELLED_ECAP: bigint = ECAP.encode({
+  C: 1,
+  QI: 1,
+  DT: 1,
+  IR: 1,
+  EIM: 1,
+  PT: 1,
+  SC: 1,
+  IRO: 0x3ff,
+  MHMV: 15,
+  NEST: 1,
+  PRS: 1,
+  SRS: 1,
+  NWFS: 1,
+  EAFS: 1,
+  PSS: 0x1f,
+  PASID: 1,
+  DIT: 1,
+  PDS: 1,
+  SMTS: 1,
+  SSADS: 1,
+  SSTS: 1,
+  FSTS: 1,
+  SMPWCS: 1,
+  RPS: 1,
+  ADMS: 1,
+  RPRIVS: 1,
+  SMS: 1,
+  EIMER: 1,
+  IRREQ: 1,
+})[0]!;
+
 /** Byte offset of fault record `index`, 0 to CAP.NFR; records are 16 bytes from CAP.FRO * 16. */
 export function faultRecordOffset(cap: Cap, index: number): number {
   return (cap.FRO + index) * 16;

@@ -253,6 +253,8 @@ export {
   HOST_CAP,
   HOST_ECAP,
   ivaOffset,
+  MODELLED_CAP,
+  MODELLED_ECAP,
   SAGAW,
   SSLPS,
 } from './capabilities.ts';

@@ -5,15 +5,18 @@
  *
  * Usage: broker DIRECTORY SOCKET [LIBRARY PROGRAM ARGUMENT...]
  *
- * DIRECTORY (the user's alone) holds the FIFOs `requests` (programs and broker to engine),
- * `commands` and `answers` (engine to broker and back). When the engine goes, so does the broker.
+ * Inherited descriptors: 3 answers to and 4 commands from the engine, 5 the request pipe, not to be
+ * waited for, 6 the same as programs get it. When the engine goes, so does the broker: DIRECTORY
+ * (the user's alone), the socket and the program go too.
  */
 #define _GNU_SOURCE
 #include "wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -29,19 +35,42 @@
 #include <unistd.h>
 
 #define BATCH 64
+/* Files are numbered by the kernel's autobind names: five hexadecimal digits. */
+#define FILES (1u << 20)
+#define MAX_DESCRIPTORS 65536
+/* Descriptors beyond those that are kept: a connection can always be accepted and refused. */
+#define SPARE_DESCRIPTORS 16
+/* Connections that are there for an invitation; the oldest gives way. */
+#define MAX_CONTROL 1024
+/* With so many events untold, connections have to wait. */
+#define MAX_EVENTS 65536
 
-enum role { ROLE_FREE, ROLE_LISTEN, ROLE_COMMANDS, ROLE_CONTROL, ROLE_FILE, ROLE_PROCESS, ROLE_EVENTFD };
+enum { ANSWERS = 3, COMMANDS = 4, REQUESTS = 5, CLIENT_PIPE = 6 };
+
+enum role {
+    ROLE_FREE,
+    ROLE_LISTEN,
+    ROLE_COMMANDS,
+    ROLE_CONTROL,
+    ROLE_FILE,
+    ROLE_PROCESS,
+    ROLE_EVENTFD
+};
 
 /* What each of this process's descriptors is for. */
 struct entry {
     enum role role;
-    uint32_t value; /* file, or pid */
+    uint32_t value; /* file, pid, or for CONTROL when it came */
 };
 
 static struct entry *entries;
 static int entry_limit;
-static int epoll_fd, listen_fd, requests_fd, commands_fd, answers_fd;
+static int *file_fds; /* by file: its descriptor; 0: none */
+static int epoll_fd, listen_fd;
+static uint32_t control_count, control_serial;
+static bool deaf; /* connections have to wait */
 static pid_t program;
+static struct rlimit descriptors; /* as the program is to have it */
 static struct vsva_event *events;
 static size_t event_count, event_room;
 static bool woken;
@@ -58,12 +87,36 @@ static bool keep(int fd, enum role role, uint32_t value, uint32_t interest) {
         return false;
     }
     entries[fd] = (struct entry){.role = role, .value = value};
+    if (role == ROLE_FILE) file_fds[value] = fd;
+    if (role == ROLE_CONTROL) control_count++;
     return true;
 }
 
 static void let_go(int fd) {
+    if (entries[fd].role == ROLE_FILE) file_fds[entries[fd].value] = 0;
+    if (entries[fd].role == ROLE_CONTROL) control_count--;
     entries[fd].role = ROLE_FREE;
     close(fd);
+}
+
+static int fd_of_file(uint32_t file) {
+    return file > FILES || file_fds[file] == 0 ? -1 : file_fds[file];
+}
+
+static void forget_oldest_control(void) {
+    int oldest = -1;
+    for (int fd = 0; fd < entry_limit; fd++) {
+        if (entries[fd].role != ROLE_CONTROL) continue;
+        const uint32_t age = control_serial - entries[fd].value;
+        if (oldest < 0 || age > control_serial - entries[oldest].value) oldest = fd;
+    }
+    if (oldest >= 0) let_go(oldest);
+}
+
+static void listen_or_not(void) {
+    const bool full = event_count >= MAX_EVENTS;
+    struct epoll_event event = {.events = full ? 0 : EPOLLIN, .data.fd = listen_fd};
+    if (full != deaf && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, listen_fd, &event) == 0) deaf = full;
 }
 
 static int find(enum role role, uint32_t value) {
@@ -96,7 +149,7 @@ static void wake_engine(void) {
     uint8_t bytes[sizeof(frame.request) + sizeof(frame.tail)];
     memcpy(bytes, &frame.request, sizeof(frame.request));
     memcpy(bytes + sizeof(frame.request), &frame.tail, sizeof(frame.tail));
-    woken = write(requests_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes);
+    woken = write(REQUESTS, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes);
 }
 
 /* The number of the file whose connection has this name at its far end; 0: not a file's name. */
@@ -109,9 +162,12 @@ static uint32_t file_of(const struct sockaddr_un *name, socklen_t length) {
     return *end == 0 ? (uint32_t)number + 1 : 0;
 }
 
-static void send_request_pipe(int fd, int pipe) {
-    char byte = 0;
-    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+static void invite(int fd, pid_t pid) {
+    struct vsva_invitation invitation;
+    if (getrandom(&invitation, sizeof(invitation), 0) != sizeof(invitation)) return;
+    tell(VSVA_EVENT_INVITED, (uint32_t)pid, invitation.number);
+    const int pipe = CLIENT_PIPE;
+    struct iovec part = {.iov_base = &invitation, .iov_len = sizeof(invitation)};
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -126,9 +182,10 @@ static void send_request_pipe(int fd, int pipe) {
     sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static bool accept_one(int client_pipe) {
+static bool accept_one(void) {
     struct sockaddr_un name;
     socklen_t length = sizeof(name);
+    if (event_count >= MAX_EVENTS) return false;
     const int fd = accept4(listen_fd, (struct sockaddr *)&name, &length, SOCK_CLOEXEC);
     if (fd < 0) return false;
     struct ucred peer;
@@ -139,8 +196,9 @@ static bool accept_one(int client_pipe) {
     }
     const uint32_t file = file_of(&name, length);
     if (file == 0) {
-        if (keep(fd, ROLE_CONTROL, 0, 0)) send_request_pipe(fd, client_pipe);
-    } else if (find(ROLE_FILE, file) >= 0) {
+        if (control_count >= MAX_CONTROL) forget_oldest_control();
+        if (keep(fd, ROLE_CONTROL, control_serial++, 0)) invite(fd, peer.pid);
+    } else if (fd_of_file(file) >= 0) {
         close(fd);
     } else if (keep(fd, ROLE_FILE, file, 0)) {
         tell(VSVA_EVENT_OPENED, file, (uint32_t)peer.pid);
@@ -154,6 +212,7 @@ static void process_ended(int fd) {
     let_go(fd);
     int status;
     if (pid == program && waitpid(pid, &status, 0) == pid) {
+        program = 0;
         tell(VSVA_EVENT_EXIT,
              (uint32_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)), 0);
     }
@@ -200,28 +259,24 @@ static int signal_eventfd(uint32_t handle, uint32_t by) {
     if (handle >= (uint32_t)entry_limit || entries[handle].role != ROLE_EVENTFD) return -EBADF;
     const uint64_t value = by;
     /* A counter that is full stays full: the write must not wait for a program. */
-    struct epoll_event event = {.events = EPOLLOUT};
-    const int probe = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event ready;
-    if (probe >= 0 && epoll_ctl(probe, EPOLL_CTL_ADD, (int)handle, &event) == 0 &&
-        epoll_wait(probe, &ready, 1, 0) == 1) {
-        if (write((int)handle, &value, sizeof(value)) < 0) { /* the reader's loss */ }
+    struct pollfd room = {.fd = (int)handle, .events = POLLOUT};
+    if (poll(&room, 1, 0) == 1 && write((int)handle, &value, sizeof(value)) < 0) {
+        /* the reader's loss */
     }
-    if (probe >= 0) close(probe);
     return 0;
 }
 
-static void handle_events(int timeout, int client_pipe);
+static void handle_events(int timeout);
 
-static void answer_command(int client_pipe) {
+static void answer_command(void) {
     struct vsva_command command;
-    if (read(commands_fd, &command, sizeof(command)) != (ssize_t)sizeof(command)) exit(0);
+    if (read(COMMANDS, &command, sizeof(command)) != (ssize_t)sizeof(command)) exit(0);
     struct vsva_answer answer = {0};
     size_t count = 0;
     int fd;
     switch (command.op) {
     case VSVA_COMMAND_DRAIN:
-        handle_events(0, client_pipe);
+        handle_events(0);
         count = event_count < VSVA_EVENTS_MAX ? event_count : VSVA_EVENTS_MAX;
         answer.result = (int32_t)count;
         answer.more = event_count > count;
@@ -242,7 +297,7 @@ static void answer_command(int client_pipe) {
         }
         break;
     case VSVA_COMMAND_READABLE:
-        fd = find(ROLE_FILE, command.a);
+        fd = fd_of_file(command.a);
         if (fd >= 0 && send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) answer.result = -errno;
         break;
     default:
@@ -252,13 +307,14 @@ static void answer_command(int client_pipe) {
     memcpy(bytes, &answer, sizeof(answer));
     if (count > 0) memcpy(bytes + sizeof(answer), events, count * sizeof(*events));
     const size_t length = sizeof(answer) + count * sizeof(*events);
-    if (write(answers_fd, bytes, length) != (ssize_t)length) exit(0);
+    if (write(ANSWERS, bytes, length) != (ssize_t)length) exit(0);
     event_count -= count;
     if (event_count > 0) memmove(events, events + count, event_count * sizeof(*events));
+    listen_or_not();
 }
 
 /* Ends are seen before beginnings: a number may be used again. */
-static void handle_events(int timeout, int client_pipe) {
+static void handle_events(int timeout) {
     struct epoll_event ready[BATCH];
     bool command = false;
     for (;;) {
@@ -294,43 +350,74 @@ static void handle_events(int timeout, int client_pipe) {
             }
         }
         if (connecting) {
-            while (accept_one(client_pipe)) handled++;
+            while (accept_one()) handled++;
+            listen_or_not();
         }
         if (timeout != 0) break;
         if (handled == 0) return; /* only the command under way is left */
     }
-    if (command) answer_command(client_pipe);
+    if (command) answer_command();
     wake_engine();
 }
 
-static int open_fifo(const char *directory, const char *name, int flags) {
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
-    const int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0) fail(path);
-    return fd;
-}
-
-static void listen_at(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    umask(0177);
-    if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        listen(listen_fd, 1024) < 0 || !keep(listen_fd, ROLE_LISTEN, 0, EPOLLIN)) {
-        const struct vsva_answer answer = {.result = -errno};
-        if (write(answers_fd, &answer, sizeof(answer)) < 0) { /* nobody to tell */ }
-        exit(1);
-    }
-}
-
 static char *socket_path;
+static dev_t socket_device;
+static ino_t socket_inode;
+static const char *directory;
 static pid_t broker;
+
+/* A socket that nobody listens at is left over from a host that was killed. */
+static int replace_stale(const struct sockaddr_un *address) {
+    struct stat there;
+    if (lstat(address->sun_path, &there) < 0) return 0;
+    if (!S_ISSOCK(there.st_mode)) return -EEXIST;
+    const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int result = connect(probe, (const struct sockaddr *)address, sizeof(*address));
+    const int error = errno;
+    close(probe);
+    if (result == 0 || error != ECONNREFUSED) return -EADDRINUSE;
+    return unlink(address->sun_path) == 0 ? 0 : -errno;
+}
+
+static int listen_at(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    const int stale = replace_stale(&address);
+    if (stale < 0) return stale;
+    listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    umask(0177);
+    struct stat made;
+    if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        lstat(path, &made) < 0 || listen(listen_fd, SOMAXCONN) < 0) {
+        return -errno;
+    }
+    socket_device = made.st_dev;
+    socket_inode = made.st_ino;
+    return keep(listen_fd, ROLE_LISTEN, 0, EPOLLIN) ? 0 : -EMFILE;
+}
+
+static int remove_one(const char *path, const struct stat *kind, int type, struct FTW *place) {
+    (void)kind, (void)type, (void)place;
+    remove(path);
+    return 0;
+}
 
 static void clean_up(void) {
     if (getpid() != broker) return;
-    unlink(socket_path);
+    struct stat there;
+    if (lstat(socket_path, &there) == 0 && there.st_dev == socket_device &&
+        there.st_ino == socket_inode) {
+        unlink(socket_path);
+    }
+    nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     if (program > 0) kill(program, SIGHUP);
+}
+
+/* The terminal's signals are for the program, and the engine's end ends the broker. */
+static const int ignored[] = {SIGINT, SIGQUIT, SIGPIPE, SIGHUP, SIGTERM};
+
+static void for_signals(void (*action)(int)) {
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++) signal(ignored[i], action);
 }
 
 static void start_program(const char *library, char **arguments, mode_t mask) {
@@ -344,9 +431,10 @@ static void start_program(const char *library, char **arguments, mode_t mask) {
         setenv("LD_PRELOAD", list, 1);
         setenv("VSVA_SOCKET", socket_path, 1);
         umask(mask);
-        signal(SIGINT, SIG_DFL);
-        signal(SIGQUIT, SIG_DFL);
-        signal(SIGPIPE, SIG_DFL);
+        setrlimit(RLIMIT_NOFILE, &descriptors);
+        for_signals(SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGHUP);
+        if (getppid() != broker) _exit(128 + SIGHUP);
         execvp(arguments[0], arguments);
         fprintf(stderr, "vsva: cannot run %s: %s\n", arguments[0], strerror(errno));
         _exit(errno == ENOENT ? 127 : 126);
@@ -354,32 +442,36 @@ static void start_program(const char *library, char **arguments, mode_t mask) {
     watch(program);
 }
 
+static void prepare(void) {
+    for (int fd = ANSWERS; fd <= CLIENT_PIPE; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    for_signals(SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) < 0) fail("getrlimit");
+    struct rlimit more = {.rlim_cur = descriptors.rlim_max, .rlim_max = descriptors.rlim_max};
+    if (more.rlim_cur > MAX_DESCRIPTORS) more.rlim_cur = MAX_DESCRIPTORS;
+    if (setrlimit(RLIMIT_NOFILE, &more) < 0) more = descriptors;
+    entry_limit = (int)more.rlim_cur - SPARE_DESCRIPTORS;
+    if (entry_limit < SPARE_DESCRIPTORS) fail("too few descriptors");
+    entries = calloc((size_t)entry_limit, sizeof(*entries));
+    file_fds = calloc(FILES + 1, sizeof(*file_fds));
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (entries == NULL || file_fds == NULL || epoll_fd < 0) fail("start");
+}
+
 int main(int count, char **arguments) {
     struct sockaddr_un room;
     if (count < 3 || count == 4 || strlen(arguments[2]) >= sizeof(room.sun_path)) return 2;
     const mode_t mask = umask(0);
     umask(mask);
-    /* The terminal's signals are for the program. */
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    entry_limit = (int)sysconf(_SC_OPEN_MAX);
-    if (entry_limit < 0 || entry_limit > 65536) entry_limit = 65536;
-    entries = calloc((size_t)entry_limit, sizeof(*entries));
-    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (entries == NULL || epoll_fd < 0) fail("start");
+    prepare();
+    directory = arguments[1];
     socket_path = arguments[2];
-    commands_fd = open_fifo(arguments[1], "commands", O_RDONLY);
-    answers_fd = open_fifo(arguments[1], "answers", O_WRONLY);
-    requests_fd = open_fifo(arguments[1], "requests", O_WRONLY | O_NONBLOCK);
-    /* Programs may hold it after the engine has gone: they must not be killed by SIGPIPE then. */
-    const int client_pipe = open_fifo(arguments[1], "requests", O_RDWR);
-    listen_at(socket_path);
-    broker = getpid();
-    atexit(clean_up);
-    if (!keep(commands_fd, ROLE_COMMANDS, 0, EPOLLIN)) fail("commands");
-    if (count > 4) start_program(arguments[3], arguments + 4, mask);
-    const struct vsva_answer ready = {0};
-    if (write(answers_fd, &ready, sizeof(ready)) < 0) return 1;
-    for (;;) handle_events(event_count > 0 && !woken ? 10 : -1, client_pipe);
+    const struct vsva_answer ready = {.result = listen_at(socket_path)};
+    if (ready.result == 0) {
+        broker = getpid();
+        atexit(clean_up);
+        if (!keep(COMMANDS, ROLE_COMMANDS, 0, EPOLLIN)) fail("commands");
+        if (count > 4) start_program(arguments[3], arguments + 4, mask);
+    }
+    if (write(ANSWERS, &ready, sizeof(ready)) < 0 || ready.result < 0) return 1;
+    for (;;) handle_events(event_count > 0 && !woken ? 10 : -1);
 }

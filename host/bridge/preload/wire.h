@@ -11,7 +11,7 @@
 #define VSVA_INLINE_MAX 128u
 
 enum vsva_op {
-    VSVA_OP_HELLO = 1,   /* arg0: number of the reply pipe's write end in this process */
+    VSVA_OP_HELLO = 1,   /* arg0: the reply pipe's write end here, arg1: thread id, arg2: invitation */
     VSVA_OP_BYE = 2,     /* the channel is given up; no reply */
     VSVA_OP_OPEN = 3,    /* arg0: O_* flags; data: path */
     VSVA_OP_IOCTL = 4,   /* arg0: request, arg1: argument; data: the argument's first bytes */
@@ -19,13 +19,18 @@ enum vsva_op {
     VSVA_OP_WRITE = 6,
     VSVA_OP_PREAD = 7,   /* arg2: position */
     VSVA_OP_PWRITE = 8,
-    VSVA_OP_MMAP = 9,    /* arg0: length, arg1: prot, arg2: flags, arg3: offset */
+    VSVA_OP_MMAP = 9,    /* arg0: length, arg1: prot, arg2: flags, arg3: offset; spare */
     VSVA_OP_SETTLE = 10, /* files were closed or a child ended: account for it before going on */
     VSVA_OP_STAT = 11,   /* `file`, or data: path */
-    VSVA_OP_WAKE = 12    /* from the broker: it has events */
+    VSVA_OP_WAKE = 12,   /* from the broker: it has events */
+    VSVA_OP_PATH = 13,   /* data: path; the result is a vsva_place, for TREE with the real path */
+    VSVA_OP_LOAD = 14,   /* of a mapping: arg0: offset, arg1: bytes, at most 64 */
+    VSVA_OP_STORE = 15,  /* arg0: offset, arg1: 1 if it may not be split; data */
+    VSVA_OP_LEAVE = 16   /* memory goes: arg0: address, arg1: bytes, arg2: where to or -1,
+                            arg3: 1 if shared memory stays */
 };
 
-/* The argument lies in the caller's own stack: the library may write the answer there. */
+/* The library can write the argument, so the reply brings its first bytes. */
 #define VSVA_REQUEST_WRITABLE 1u
 
 struct vsva_request {
@@ -48,21 +53,31 @@ struct vsva_request {
 #define VSVA_REPLY_AGAIN 1u   /* ask again with a spare connection */
 #define VSVA_REPLY_SPARE 2u   /* the spare connection became a file */
 #define VSVA_REPLY_INHERIT 4u /* ... that survives exec */
+#define VSVA_REPLY_PINS 16u   /* say what becomes of this process's memory: some of it is pinned */
+#define VSVA_REPLY_STALE 8u   /* there is no such file: is it still the same descriptor? */
 
 struct vsva_reply {
     uint32_t sequence;
     uint32_t bytes; /* of the data that follow */
     int64_t result; /* >= 0, or -errno */
     uint32_t flags;
-    uint32_t offset; /* where in the argument the data go */
+    uint32_t reserved;
 };
 #define VSVA_REPLY_MAX 1024u
+
+/* Where a path leads: to the program's own files, an engine's file, the engine's private tree. */
+enum vsva_place { VSVA_PLACE_OWN = 0, VSVA_PLACE_DEVICE = 1, VSVA_PLACE_TREE = 2 };
 
 struct vsva_stat {
     uint32_t mode;
     uint32_t major;
     uint32_t minor;
-    uint32_t reserved;
+    uint32_t flags; /* O_ACCMODE bits of an open file */
+};
+
+/* An unnamed connection is answered with this and the request pipe. */
+struct vsva_invitation {
+    uint32_t number; /* says in a HELLO who sends it; good for one */
 };
 
 /* Engine to broker: one command, then its answer. */
@@ -93,7 +108,8 @@ enum vsva_event_kind {
     VSVA_EVENT_OPENED = 1, /* a: file, b: pid */
     VSVA_EVENT_CLOSED = 2, /* a: file: its last descriptor has gone */
     VSVA_EVENT_DEAD = 3,   /* a: pid */
-    VSVA_EVENT_EXIT = 4    /* a: exit status of the program that the broker started */
+    VSVA_EVENT_EXIT = 4,   /* a: exit status of the program that the broker started */
+    VSVA_EVENT_INVITED = 5 /* a: pid, b: the invitation that it was given */
 };
 
 struct vsva_event {

@@ -10,12 +10,15 @@ import {
 } from '../../../devices/spec/vtd/invalidation.ts';
 import { host } from '../../../trace/catalogue/host.ts';
 import type { Task } from '../../syscall.ts';
+import type { HostBug } from '../bugs.ts';
 import type { IntelDevice } from './device.ts';
 import { deviceTlb, flush, iotlbDomain, pasidIotlbAll } from './flush.ts';
+import { hasBug } from './platform.ts';
 import type { DescriptorWords } from './qi.ts';
 import type { IntelUnit } from './unit.ts';
 
-export type CacheTagType = 'IOTLB' | 'DEVTLB' | 'NESTING_IOTLB' | 'NESTING_DEVTLB';
+const TYPES = ['IOTLB', 'DEVTLB', 'NESTING_IOTLB', 'NESTING_DEVTLB'] as const;
+export type CacheTagType = (typeof TYPES)[number];
 
 interface CacheTag {
   readonly type: CacheTagType;
@@ -69,12 +72,24 @@ class Batch {
   }
 }
 
+/** The first half of a range of more than one page. */
+function half({ start, pages }: PageRange): PageRange {
+  return { start, pages: Math.max(1, Math.floor(pages / 2)) };
+}
+
+function hasAnyBug(tags: readonly CacheTag[], bug: HostBug): boolean {
+  return tags.some(({ device }) => hasBug(device.unit.platform, bug));
+}
+
 /** The cache tags of one domain. */
 export class CacheTags {
   /** Whether what is cached carries a PASID: nested domains, flushed by PASID-based invalidation. */
   readonly #perPasid: boolean;
   readonly #label: string;
-  readonly #tags: CacheTag[] = [];
+  /** In the order of their first use. A domain may have a million, so they are found by a key. */
+  readonly #tags = new Map<number, CacheTag>();
+  /** A number for every unit and device that a key names. */
+  readonly #owners = new Map<IntelUnit | IntelDevice, number>();
 
   constructor(label: string, perPasid: boolean) {
     this.#label = label;
@@ -82,21 +97,22 @@ export class CacheTags {
   }
 
   get size(): number {
-    return this.#tags.length;
+    return this.#tags.size;
   }
 
   /** Counts one more use of a tag. Errno ENOMEM at its failure point, before anything changed. */
   assign(type: CacheTagType, device: IntelDevice, did: number, pasid: number): void {
     device.unit.platform.failpoints.point('intel:cache-tag');
-    const known = this.#find(type, device, did, pasid);
-    if (known === undefined) this.#tags.push({ type, device, did, pasid, users: 1 });
+    const key = this.#key(type, device, did, pasid);
+    const known = this.#tags.get(key);
+    if (known === undefined) this.#tags.set(key, { type, device, did, pasid, users: 1 });
     else known.users++;
   }
 
   unassign(type: CacheTagType, device: IntelDevice, did: number, pasid: number): void {
-    const tag = this.#find(type, device, did, pasid);
-    if (tag === undefined || --tag.users > 0) return;
-    this.#tags.splice(this.#tags.indexOf(tag), 1);
+    const key = this.#key(type, device, did, pasid);
+    const tag = this.#tags.get(key);
+    if (tag !== undefined && --tag.users === 0) this.#tags.delete(key);
   }
 
   /**
@@ -108,6 +124,12 @@ export class CacheTags {
     // A device may refill its TLB from the IOTLB, so the IOTLB goes first.
     const iotlb = this.#tagsOf('IOTLB', 'NESTING_IOTLB');
     const devTlb = this.#tagsOf('DEVTLB', 'NESTING_DEVTLB');
+    if (hasAnyBug(devTlb, 'host-flush-no-device-tlb')) devTlb.length = 0;
+    if (hasAnyBug(devTlb, 'host-flush-device-first')) {
+      for (const tag of devTlb.splice(0)) {
+        yield* batch.add(tag.device.unit, this.#devTlb(tag, range));
+      }
+    }
     for (const tag of iotlb) {
       yield* batch.add(tag.device.unit, this.#iotlb(tag, range, leafOnly));
     }
@@ -129,25 +151,29 @@ export class CacheTags {
 
   /** A copy: while a flush waits, attachments come and go. */
   #tagsOf(...types: readonly CacheTagType[]): CacheTag[] {
-    return this.#tags.filter(({ type }) => types.includes(type));
+    const found: CacheTag[] = [];
+    for (const tag of this.#tags.values()) if (types.includes(tag.type)) found.push(tag);
+    return found;
   }
 
-  #find(type: CacheTagType, device: IntelDevice, did: number, pasid: number): CacheTag | undefined {
-    const perDevice = type === 'DEVTLB' || type === 'NESTING_DEVTLB';
-    return this.#tags.find(
-      (tag) =>
-        tag.type === type &&
-        tag.did === did &&
-        tag.pasid === pasid &&
-        tag.device.unit === device.unit &&
-        (!perDevice || tag.device === device),
-    );
+  /** IOTLBs are the unit's, device-TLBs the device's. Domain ids have 16 bits, PASIDs 20. */
+  #key(type: CacheTagType, device: IntelDevice, did: number, pasid: number): number {
+    const owner = type === 'IOTLB' || type === 'NESTING_IOTLB' ? device.unit : device;
+    let number = this.#owners.get(owner);
+    if (number === undefined) {
+      number = this.#owners.size;
+      this.#owners.set(owner, number);
+    }
+    return ((number * TYPES.length + TYPES.indexOf(type)) * 2 ** 16 + did) * 2 ** 20 + pasid;
   }
 
   #iotlb(tag: CacheTag, range: PageRange, leafOnly: boolean): DescriptorWords {
     this.#emit(tag, range);
-    const { did, pasid } = tag;
-    const mask = coveringMask(range);
+    const { pasid } = tag;
+    const { platform } = tag.device.unit;
+    const did = hasBug(platform, 'host-flush-wrong-did') ? tag.did + 1 : tag.did;
+    if (hasBug(platform, 'host-flush-leaf-only')) leafOnly = true;
+    const mask = coveringMask(hasBug(platform, 'host-flush-too-narrow') ? half(range) : range);
     const address = range.start * 4096;
     if (this.#perPasid) {
       if (mask >= ALL) return pasidIotlbAll(did, pasid);

@@ -26,7 +26,8 @@ export interface Attachment {
 export class DirtyTracking {
   readonly #table: SecondStageTable;
   readonly #tags: CacheTags;
-  readonly #attachments: Attachment[] = [];
+  /** By device, then by domain id and PASID. */
+  readonly #attachments = new Map<IntelDevice, Map<number, Attachment>>();
   #on = false;
 
   constructor(table: SecondStageTable, tags: CacheTags) {
@@ -39,22 +40,25 @@ export class DirtyTracking {
     return this.#on;
   }
 
+  /** An entry of that PASID and domain id is there from now on; there was none. */
   attached(attachment: Attachment): void {
-    this.#attachments.push(attachment);
+    const { device, pasid, did } = attachment;
+    const entries = this.#attachments.get(device) ?? new Map<number, Attachment>();
+    this.#attachments.set(device, entries.set(keyOf(pasid, did), attachment));
   }
 
   detached(device: IntelDevice, pasid: number, did: number): void {
-    const at = this.#attachments.findIndex(
-      (one) => one.device === device && one.pasid === pasid && one.did === did,
-    );
-    if (at >= 0) this.#attachments.splice(at, 1);
+    const entries = this.#attachments.get(device);
+    entries?.delete(keyOf(pasid, did));
+    if (entries?.size === 0) this.#attachments.delete(device);
   }
 
   /** Changes SSADE of every entry there is; those written meanwhile have it right. Cannot fail. */
   *set(enable: boolean): Task {
     if (this.#on === enable) return;
     this.#on = enable;
-    for (const { device, pasid, did } of [...this.#attachments]) {
+    const entries = [...this.#attachments.values()].flatMap((ofDevice) => [...ofDevice.values()]);
+    for (const { device, pasid, did } of entries) {
       yield* setDirtyEnable(device, pasid, did, enable);
     }
   }
@@ -72,6 +76,11 @@ export class DirtyTracking {
       if (clear && found) yield* this.#tags.flushRange({ start, pages }, true);
     }
   }
+}
+
+/** PASIDs have 20 bits. */
+function keyOf(pasid: number, did: number): number {
+  return did * 2 ** 20 + pasid;
 }
 
 /** The operations of a domain whose tracking is `of` it. */

@@ -14,6 +14,7 @@ import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
 import type { IntelDevice } from './device.ts';
 import type { EntryWords } from './pasid-entry.ts';
+import { hasBug } from './platform.ts';
 import type { DescriptorWords, SubmitOptions } from './qi.ts';
 import type { IntelUnit } from './unit.ts';
 
@@ -61,6 +62,10 @@ export function* flush(
   descriptors: readonly DescriptorWords[],
   options?: SubmitOptions,
 ): Task {
+  if (hasBug(unit.platform, 'host-flush-no-wait')) {
+    for (const descriptor of descriptors) yield* unit.queue.post(descriptor);
+    return;
+  }
   try {
     yield* unit.queue.submit(descriptors, options);
   } catch (error) {
@@ -85,12 +90,19 @@ export function* flushOldEntry(
   old: EntryWords,
   replaced: boolean,
 ): Task {
+  const { platform } = device.unit;
+  if (hasBug(platform, 'host-teardown-wrong-pasid')) pasid++;
   const { DID, PGTT: kind } = pasidEntry.decode(old);
   const secondStage = kind === PGTT.SECOND_STAGE || kind === PGTT.NESTED;
-  const descriptors = [pasidCache(DID, pasid)];
+  const skipsPasid = hasBug(platform, 'host-teardown-no-pasid-cache');
+  const descriptors = skipsPasid ? [] : [pasidCache(DID, pasid)];
   if (replaced || !secondStage) descriptors.push(pasidIotlbAll(DID, pasid));
   // The id may be given to another domain next, so nothing of it may stay in the caches.
   if (secondStage) descriptors.push(iotlbDomain(DID));
-  if (device.atsEnabled) descriptors.push(deviceTlb(device.rid, pasid, 0, 'all'));
+  if (hasBug(platform, 'host-teardown-no-iotlb')) descriptors.length = 1;
+  const skipsDevice = hasBug(platform, 'host-teardown-no-device-tlb');
+  if (device.atsEnabled && !skipsDevice) {
+    descriptors.push(deviceTlb(device.rid, pasid, 0, 'all'));
+  }
   yield* flush(device.unit, descriptors);
 }

@@ -15,6 +15,7 @@ import {
 import { Errno } from '../errno.ts';
 import type { IopfQueue } from '../iommu/io-pgfault.ts';
 import type {
+  Capability,
   Fault,
   HwInfo,
   IommuDev,
@@ -95,10 +96,11 @@ export class IntelIommuOps implements IommuOps {
     return { type: IOMMU_HW_INFO_TYPE_INTEL_VTD, bytes };
   }
 
-  capable(dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean {
+  capable(dev: IommuDev, capability: Capability): boolean {
     if (capability === 'coherency') return true;
     const device = deviceOf(dev);
     if (capability === 'dirty') return device.unit.ecap.SSADS === 1;
+    if (capability === 'enforce-coherency') return device.unit.ecap.SC === 1;
     return device.atsEnabled;
   }
 
@@ -214,6 +216,7 @@ const pagingOps: IommuDomainOps = {
   map: (domain, iova, paddr, bytes, prot) => paging(domain).map(iova, paddr, bytes, prot),
   unmap: (domain, iova, bytes) => paging(domain).unmap(iova, bytes),
   iovaToPhys: (domain, iova) => paging(domain).iovaToPhys(iova),
+  enforceCacheCoherency: (domain) => paging(domain).enforceCacheCoherency(),
   free: (domain) => paging(domain).free(),
 };
 

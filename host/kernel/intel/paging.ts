@@ -13,6 +13,7 @@ import { DirtyTracking, dirtyOps } from './dirty.ts';
 import type { FaultHandler, IntelDomain, TaggedDomain } from './domain.ts';
 import type { EntryWords, SecondStage } from './pasid-entry.ts';
 import { secondStageEntry } from './pasid-entry.ts';
+import { hasBug } from './platform.ts';
 import type { Leaves } from './second-stage.ts';
 import { SecondStageTable } from './second-stage.ts';
 import type { IntelUnit } from './unit.ts';
@@ -57,6 +58,8 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
   readonly dirty: DirtyTracking;
   readonly dirtyOps?: DirtyOps;
   faultHandler: FaultHandler = null;
+  /** Every leaf has SNP. */
+  #forceSnooping = false;
   readonly #table: SecondStageTable;
   readonly #unit: IntelUnit;
   readonly #addressWidth: number;
@@ -85,7 +88,18 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
   }
 
   get secondStage(): SecondStage {
-    return { root: this.#table.root, addressWidth: this.#addressWidth, dirty: this.dirty.on };
+    return {
+      root: this.#table.root,
+      addressWidth: this.#addressWidth,
+      dirty: this.dirty.on,
+      forceSnooping: this.#forceSnooping,
+    };
+  }
+
+  /** Before anything is mapped. @returns whether the unit can */
+  enforceCacheCoherency(): boolean {
+    this.#forceSnooping = this.#unit.ecap.SC === 1;
+    return this.#forceSnooping;
   }
 
   /**
@@ -102,6 +116,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
     }
     if (this.dirtyOps !== undefined && unit.ecap.SSADS === 0) {
       throw new Errno('EINVAL', `${this.label} tracks dirty pages, which the unit cannot`);
+    }
+    if (this.#forceSnooping && unit.ecap.SC === 0) {
+      throw new Errno('EINVAL', `${this.label} enforces snooping, which the unit cannot`);
     }
     if (this.#unit.ecap.SMPWCS !== unit.ecap.SMPWCS) {
       throw new Errno('EINVAL', `${this.label}: page walks of the unit have another coherency`);
@@ -137,7 +154,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
     const leaves: Leaves = { size4K: 0, size2M: 0, size1G: 0 };
     try {
       const flags =
-        ((access & PROT.READ) !== 0 ? SS_LO.R : 0) | ((access & PROT.WRITE) !== 0 ? SS_LO.W : 0);
+        ((access & PROT.READ) !== 0 ? SS_LO.R : 0) |
+        ((access & PROT.WRITE) !== 0 ? SS_LO.W : 0) |
+        (this.#forceSnooping ? SS_LO.SNP : 0);
       this.#table.map(range.start, paddr / PAGE_BYTES, range.pages, flags, leaves);
     } catch (error) {
       const mapped = leaves.size4K + leaves.size2M * 512 + leaves.size1G * 512 * 512;
@@ -187,6 +206,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
 
   *#unmapPages(range: PageRange): Task<number> {
     const { pages, tables } = this.#table.unmap(range.start, range.pages);
+    const { platform } = this.#unit;
+    if (hasBug(platform, 'host-unmap-frees-tables')) this.#table.freeTables(tables.splice(0));
+    if (hasBug(platform, 'host-unmap-no-flush')) return pages;
     if (pages > 0 || tables.length > 0) {
       yield* this.tags.flushRange(range, tables.length === 0);
       // Paging-structure caches led to these tables until now.

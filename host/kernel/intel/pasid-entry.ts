@@ -17,6 +17,8 @@ export interface SecondStage {
   readonly addressWidth: number;
   /** Its dirty bits are kept. */
   readonly dirty: boolean;
+  /** No access gets around the caches. */
+  readonly forceSnooping: boolean;
 }
 
 export type GuestFirstStage = StructValues<typeof iommu_hwpt_vtd_s1>;
@@ -85,5 +87,6 @@ export function nestedEntry(
     WPE: wpe,
     EAFE: eafe,
     PWSNP: unit.ecap.SMPWCS,
+    PGSNP: parent.forceSnooping,
   });
 }

@@ -9,7 +9,7 @@ import {
 } from '../../../devices/spec/vtd/pasid.ts';
 import type { EntryWords } from './pasid-entry.ts';
 import type { Platform } from './platform.ts';
-import { allocTable, allocTables, freeTable, freeTables } from './platform.ts';
+import { allocTable, allocTables, freeTable, freeTables, hasBug } from './platform.ts';
 
 const PAGE_BYTES = 4096;
 const DIR_ENTRIES_PER_PAGE = PAGE_BYTES / pasidDirEntry.bytes;
@@ -75,7 +75,8 @@ export class PasidTable {
   /** Writes an entry that is not present: P comes with the last 16 bytes. */
   write(pasid: number, entry: EntryWords): void {
     const address = this.ensure(pasid);
-    for (let i = 6; i >= 0; i -= 2) this.#write128(address, entry, i);
+    const halves = hasBug(this.#platform, 'host-present-first') ? [0, 2, 4, 6] : [6, 4, 2, 0];
+    for (const first of halves) this.#write128(address, entry, first);
   }
 
   /** Clears P, and only that. */
@@ -105,6 +106,7 @@ export class PasidTable {
    */
   prepareReplace(pasid: number, entry: EntryWords): Replacement {
     const path = pathBetween(this.read(pasid), entry);
+    if (hasBug(this.#platform, 'host-replace-torn')) return this.#tornReplace(pasid, entry);
     if (path !== 'table') {
       const address = this.addressOf(pasid);
       return {
@@ -132,6 +134,18 @@ export class PasidTable {
       finish: () => {
         freeTable(this.#platform, old);
       },
+    };
+  }
+
+  /** The mistake `host-replace-torn`: what hardware reads in between is neither entry. */
+  #tornReplace(pasid: number, entry: EntryWords): Replacement {
+    const address = this.addressOf(pasid);
+    return {
+      address,
+      apply: () => {
+        for (const [i, word] of entry.entries()) this.#ram.write64(address + 8 * i, word);
+      },
+      finish: () => undefined,
     };
   }
 

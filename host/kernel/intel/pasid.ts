@@ -7,8 +7,13 @@ import type { IntelDevice } from './device.ts';
 import { flushNewEntry, flushOldEntry } from './flush.ts';
 import type { EntryWords } from './pasid-entry.ts';
 import type { Replacement } from './pasid-table.ts';
+import { hasBug } from './platform.ts';
 
 const { P, FPD, SSADE } = pasidEntry.masks;
+
+/** An entry that is not there, and one of which only FPD is left. */
+const NO_ENTRY: EntryWords = new BigUint64Array(pasidEntry.words);
+const FAULTS_IGNORED: EntryWords = pasidEntry.encode({ FPD: 1 });
 
 /** Whether the PASID has a present entry. */
 export function isPresent(device: IntelDevice, pasid: number): boolean {
@@ -29,7 +34,7 @@ export function* setupEntry(device: IntelDevice, pasid: number, entry: EntryWord
   if (isPresent(device, pasid)) {
     throw new Errno('EBUSY', `the entry of PASID ${pasid} of ${device.name} is present`);
   }
-  using _span = span(device, pasid, 'setup', entry);
+  using _span = span(device, pasid, 'setup', entry, NO_ENTRY);
   device.table.write(pasid, entry);
   yield* flushNewEntry(device, pasid, entry);
 }
@@ -46,9 +51,13 @@ export function* replaceEntry(
   replacement: Replacement,
 ): Task {
   const old = device.table.read(pasid);
-  using _span = span(device, pasid, 'replace', entry, replacement.address);
+  using _span = span(device, pasid, 'replace', entry, old, replacement.address);
   replacement.apply();
-  yield* flushOldEntry(device, pasid, old, true);
+  const { platform } = device.unit;
+  const flushed = hasBug(platform, 'host-replace-new-did') ? entry : old;
+  if (!hasBug(platform, 'host-replace-no-flush')) {
+    yield* flushOldEntry(device, pasid, flushed, true);
+  }
   replacement.finish();
   yield* device.drain(pasid);
 }
@@ -62,12 +71,13 @@ export function* teardownEntry(device: IntelDevice, pasid: number, faultIgnore =
   const old = device.table.read(pasid);
   const present = (old[0]! & P) !== 0n;
   if (!present && (old[0]! & FPD) === 0n) return;
-  using _span = span(device, pasid, 'clear', old);
+  using _span = span(device, pasid, 'clear', faultIgnore ? FAULTS_IGNORED : NO_ENTRY, old);
   if (present) {
     device.table.clearPresent(pasid);
     yield* flushOldEntry(device, pasid, old, false);
   }
   device.table.clear(pasid, faultIgnore);
+  if (hasBug(device.unit.platform, 'host-teardown-no-drain')) return;
   if (!faultIgnore) yield* device.drain(pasid);
 }
 
@@ -87,17 +97,20 @@ export function* setDirtyEnable(
   const entry = old.slice();
   entry[0] = enable ? old[0]! | SSADE : old[0]! & ~SSADE;
   const replacement = device.table.prepareReplace(pasid, entry);
-  using _span = span(device, pasid, enable ? 'dirty on' : 'dirty off', entry, replacement.address);
+  const change = enable ? 'dirty on' : 'dirty off';
+  using _span = span(device, pasid, change, entry, old, replacement.address);
   replacement.apply();
   yield* flushOldEntry(device, pasid, old, false);
   replacement.finish();
 }
 
+/** `entry` and `old`: the words after and before. */
 function span(
   device: IntelDevice,
   pasid: number,
   change: 'setup' | 'replace' | 'clear' | 'dirty on' | 'dirty off',
   entry: EntryWords,
+  old: EntryWords,
   address = device.table.addressOf(pasid),
 ): Disposable {
   const { trace } = device.unit.platform;
@@ -106,9 +119,12 @@ function span(
     pasid,
     address,
     change,
-    entry: trace.on ? describePasidEntry(entry) : '',
+    entry: trace.on ? describePasidEntry(change === 'clear' ? old : entry) : '',
     qw0: entry[0]!,
     qw1: entry[1]!,
     qw2: entry[2]!,
+    old0: old[0]!,
+    old1: old[1]!,
+    old2: old[2]!,
   });
 }

@@ -2,6 +2,7 @@ import type { PhysicalMemory } from '../../../devices/memory.ts';
 import type { Tracer } from '../../../trace/tracer.ts';
 import type { InterruptController } from '../../machine/interrupts.ts';
 import type { Scheduler } from '../../machine/scheduler.ts';
+import type { HostBug } from '../bugs.ts';
 import type { FailPoints } from '../failpoint.ts';
 
 const PAGE_BYTES = 4096;
@@ -17,7 +18,10 @@ export interface Platform {
     free(pfn: number): void;
     freeRun(pfn: number, count: number): void;
   };
-  readonly options: { readonly replace: 'hitless' | 'break-before-make' };
+  readonly options: {
+    readonly replace: 'hitless' | 'break-before-make';
+    readonly bugs?: ReadonlySet<HostBug>;
+  };
   readonly machine: {
     readonly ram: PhysicalMemory;
     /** Loads and stores of the CPU at physical addresses. */
@@ -28,6 +32,11 @@ export interface Platform {
     readonly interrupts: Pick<InterruptController, 'allocate'>;
     readonly scheduler: Pick<Scheduler, 'spawn'>;
   };
+}
+
+/** Whether the kernel makes a mistake on purpose. */
+export function hasBug({ options }: Pick<Platform, 'options'>, bug: HostBug): boolean {
+  return options.bugs?.has(bug) === true;
 }
 
 /** A zeroed page of RAM for the unit to read; its physical address. Errno ENOMEM. */

@@ -5,6 +5,7 @@ import { PAGE_REQUEST_BYTES, PAGE_REQUEST_TYPE } from '../../../devices/spec/vtd
 import { PQA, PRS, REG } from '../../../devices/spec/vtd/registers.ts';
 import { isCanonicalPage } from '../../../devices/spec/x86/paging.ts';
 import { host } from '../../../trace/catalogue/host.ts';
+import { permText } from '../../../trace/perm.ts';
 import { WaitQueue } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import {
@@ -21,7 +22,7 @@ import type { IntelDevice } from './device.ts';
 import { PASS_THROUGH_DID } from './domain-id.ts';
 import { EVENT, enableEvent } from './event.ts';
 import { deviceTlb, flush, iotlbDomain, pasidIotlbAll } from './flush.ts';
-import { allocTables } from './platform.ts';
+import { allocTables, hasBug } from './platform.ts';
 import type { IntelUnit } from './unit.ts';
 
 /** 16 pages: 2048 requests. */
@@ -78,7 +79,15 @@ export class PageRequestQueue {
 
   /** The answer to a request's group, on its way through the invalidation queue. */
   *respond(device: IntelDevice, fault: Fault, code: ResponseCode): Task {
-    yield* this.#post(device.rid, fault.pasid, fault.pasidValid, fault.grpid, code);
+    const { pasid, pasidValid, grpid } = fault;
+    const { platform } = this.#unit;
+    yield* this.#post(device.rid, pasid, pasidValid, grpid, code);
+    if (hasBug(platform, 'host-answers-twice')) {
+      yield* this.#post(device.rid, pasid, pasidValid, grpid, code);
+    }
+    if (hasBug(platform, 'host-answers-unasked')) {
+      yield* this.#post(device.rid, pasid, pasidValid, grpid ^ 0x100, code);
+    }
   }
 
   /**
@@ -95,7 +104,9 @@ export class PageRequestQueue {
         waitDesc({ fence: true }),
         pasid === 0 ? iotlbDomain(did) : pasidIotlbAll(did, pasid),
       ];
-      if (device.atsEnabled) descriptors.push(deviceTlb(device.rid, pasid, 0, 'all'));
+      const skipsDevice = hasBug(this.#unit.platform, 'host-teardown-no-device-tlb');
+      if (device.atsEnabled && !skipsDevice)
+        descriptors.push(deviceTlb(device.rid, pasid, 0, 'all'));
       yield* flush(this.#unit, descriptors, { drainPageRequests: true });
       const overflowed = (registers.read32(REG.PRS) & PRS.PRO) !== 0;
       yield* this.#taken(device.rid, pasid);
@@ -229,8 +240,4 @@ export class PageRequestQueue {
   #offset(register: number): number {
     return Number(this.#unit.registers.read64(register)) & (RING_BYTES - PAGE_REQUEST_BYTES);
   }
-}
-
-function permText(perm: number): string {
-  return ['R', 'W', 'X', 'P'].filter((_, bit) => (perm & (1 << bit)) !== 0).join('');
 }

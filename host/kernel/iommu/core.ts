@@ -2,9 +2,11 @@ import { host } from '../../../trace/catalogue/host.ts';
 import type { Tracer } from '../../../trace/tracer.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import type { FailPoints } from '../failpoint.ts';
 import {
   attachDevice,
   domainLabel,
+  hwptOf,
   IommuGroup,
   setDefaultDomain,
   setGroupDomain,
@@ -32,6 +34,7 @@ declare module '../kernel.ts' {
 /** What the core needs of the kernel. */
 export interface CoreKernel {
   readonly trace: Tracer;
+  readonly failpoints: Pick<FailPoints, 'point'>;
 }
 
 /** A device of some bus, as it is handed to the core. */
@@ -44,13 +47,15 @@ export interface BusDevice {
 export class IommuCore {
   readonly iopf: IopfQueue;
   readonly #trace: Tracer;
+  readonly #failpoints: Pick<FailPoints, 'point'>;
   readonly #devices = new Map<BusDevice, IommuDev>();
   readonly #groups = new Map<IommuDev, IommuGroup>();
   #nextGroup = 0;
 
   constructor(kernel: CoreKernel) {
     this.#trace = kernel.trace;
-    this.iopf = new IopfQueue((dev, fault) => this.#faultHandle(dev, fault));
+    this.#failpoints = kernel.failpoints;
+    this.iopf = new IopfQueue(kernel.failpoints, (dev, fault) => this.#faultHandle(dev, fault));
   }
 
   /**
@@ -59,10 +64,13 @@ export class IommuCore {
    */
   *addDevice(device: BusDevice, ops: IommuOps, group?: IommuGroup): Task<IommuDev> {
     const { name, rid } = device;
+    this.#failpoints.point('iommu:dev_param');
     const dev: IommuDev = { name, rid, ops, maxPasids: 0, priv: null };
     yield* ops.probeDevice(dev);
-    const home = group ?? this.#newGroup(ops);
+    let home: IommuGroup;
     try {
+      home = group ?? this.#newGroup(ops);
+      this.#failpoints.point('iommu:group_device');
       yield* attachDevice(home.domain, dev, ops.blockedDomain);
     } catch (error) {
       yield* ops.releaseDevice(dev);
@@ -72,7 +80,8 @@ export class IommuCore {
     this.#groups.set(dev, home);
     this.#devices.set(device, dev);
     const domain = domainLabel(home.domain);
-    if (this.#trace.on) this.#trace.emit(host.attachRid, { device: name, domain });
+    const hwpt = hwptOf(home.domain);
+    if (this.#trace.on) this.#trace.emit(host.attachRid, { device: name, domain, hwpt });
     return dev;
   }
 
@@ -146,6 +155,7 @@ export class IommuCore {
         throw new Errno('EBUSY', `the RID of group ${group.id} is attached`);
       }
       requireDriver(domain, group);
+      this.#failpoints.point('iommu:pasid_array');
       using _span = this.#ridSpan(group, domain);
       group.incoming.set(0, handle);
       yield* setGroupDomain(group, domain);
@@ -164,6 +174,7 @@ export class IommuCore {
     yield* group.mutex.lock();
     try {
       requireDriver(domain, group);
+      this.#failpoints.point('iommu:pasid_array');
       using _span = this.#ridSpan(group, domain);
       group.incoming.set(0, handle);
       yield* setGroupDomain(group, domain);
@@ -194,7 +205,9 @@ export class IommuCore {
     pasid: number,
     handle: AttachHandle | null,
   ): Task {
-    yield* attachDevicePasid(this.#trace, this.groupOf(dev), domain, dev, pasid, handle);
+    const group = this.groupOf(dev);
+    this.#failpoints.point('iommu:pasid_array');
+    yield* attachDevicePasid(this.#trace, group, domain, dev, pasid, handle);
   }
 
   /** See iommu/pasid.ts; also Errno ENODEV for a device without group. */
@@ -204,7 +217,9 @@ export class IommuCore {
     pasid: number,
     handle: AttachHandle | null,
   ): Task {
-    yield* replaceDevicePasid(this.#trace, this.groupOf(dev), domain, dev, pasid, handle);
+    const group = this.groupOf(dev);
+    this.#failpoints.point('iommu:pasid_array');
+    yield* replaceDevicePasid(this.#trace, group, domain, dev, pasid, handle);
   }
 
   /** See iommu/pasid.ts. */
@@ -239,13 +254,15 @@ export class IommuCore {
   }
 
   #newGroup(ops: IommuOps): IommuGroup {
+    this.#failpoints.point('iommu:group');
     const { blockedDomain, identityDomain } = ops;
     return new IommuGroup(this.#nextGroup++, identityDomain ?? blockedDomain, blockedDomain);
   }
 
   #ridSpan(group: IommuGroup, domain: IommuDomain): Disposable {
     const device = group.devices[0]?.name ?? `group ${group.id}`;
-    return this.#trace.span(host.attachRid, { device, domain: domainLabel(domain) });
+    const hwpt = hwptOf(domain);
+    return this.#trace.span(host.attachRid, { device, domain: domainLabel(domain), hwpt });
   }
 
   #faultHandle(dev: IommuDev, fault: Fault): AttachHandle | null {

@@ -48,6 +48,9 @@ export function domainLabel(domain: IommuDomain): string {
   return domain.label ?? domain.type;
 }
 
+/** The id of the HWPT a domain belongs to, 0 for one of the kernel's own. */
+export const hwptOf = ({ iommufdHwpt }: IommuDomain): number => iommufdHwpt?.id ?? 0;
+
 /** Moves one device's RID to a domain. Errno EINVAL for a domain that cannot take a RID. */
 export function* attachDevice(domain: IommuDomain, dev: IommuDev, old: IommuDomain): Task {
   if (domain.ops.attachDev === undefined) {

@@ -1,6 +1,7 @@
 /** Page requests on their way from the driver to whoever attached (drivers/iommu/io-pgfault.c). */
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import type { FailPoints } from '../failpoint.ts';
 import type { AttachHandle, Fault, FaultGroup, IommuDev, ResponseCode } from './ops.ts';
 import { RESPONSE } from './ops.ts';
 
@@ -19,9 +20,14 @@ interface FaultParam {
 export class IopfQueue {
   readonly #devices = new Map<IommuDev, FaultParam>();
   readonly #handleOf: (dev: IommuDev, fault: Fault) => AttachHandle | null;
+  readonly #failpoints: Pick<FailPoints, 'point'>;
 
   /** @param handleOf who attached what the request came through; null for nobody */
-  constructor(handleOf: (dev: IommuDev, fault: Fault) => AttachHandle | null) {
+  constructor(
+    failpoints: Pick<FailPoints, 'point'>,
+    handleOf: (dev: IommuDev, fault: Fault) => AttachHandle | null,
+  ) {
+    this.#failpoints = failpoints;
     this.#handleOf = handleOf;
   }
 
@@ -31,6 +37,7 @@ export class IopfQueue {
       throw new Errno('ENODEV', `the driver of ${dev.name} answers no page requests`);
     }
     if (this.#devices.has(dev)) throw new Errno('EBUSY', `${dev.name} is in the fault queue`);
+    this.#failpoints.point('iommu:iopf_device');
     this.#devices.set(dev, { partial: [], pending: new Set() });
   }
 
@@ -61,7 +68,12 @@ export class IopfQueue {
       if (param.partial.length < MAX_PARTIAL) param.partial.push(fault);
       return true;
     }
-    const group: FaultGroup = { dev, handle, faults: takeGroup(param, fault) };
+    const faults = takeGroup(param, fault);
+    if (!this.#hasMemory()) {
+      yield* dev.ops.pageResponse!(dev, fault, RESPONSE.INVALID);
+      return false;
+    }
+    const group: FaultGroup = { dev, handle, faults };
     param.pending.add(group);
     let result: number;
     try {
@@ -73,6 +85,17 @@ export class IopfQueue {
     if (result === 0) return true;
     yield* this.respond(group, RESPONSE.FAILURE);
     return false;
+  }
+
+  /** For a group; without it the group is answered at once (iopf_group_alloc). */
+  #hasMemory(): boolean {
+    try {
+      this.#failpoints.point('iommu:iopf_group');
+      return true;
+    } catch (error) {
+      if (error instanceof Errno) return false;
+      throw error;
+    }
   }
 
   /** Answers a group. Exactly once: false when it was answered before, by whomever. */

@@ -14,6 +14,8 @@ export const PROT = { READ: 1, WRITE: 2 } as const;
 /** Driver-side flags of domain allocation: the uAPI's IOMMU_HWPT_ALLOC_* bits. */
 export interface IommuDomain {
   readonly type: DomainType;
+  /** The HWPT it belongs to, for a domain that iommufd made (domain->iommufd_hwpt). */
+  iommufdHwpt?: { readonly id: number };
   /** What traces call it, such as `nested#3`; its type where the driver gives no name. */
   readonly label?: string;
   readonly ops: IommuDomainOps;
@@ -61,6 +63,11 @@ export interface IommuDomainOps {
   unmap?(domain: IommuDomain, iova: bigint, bytes: bigint): Task<bigint>;
   /** Physical address behind `iova`, or -1. */
   iovaToPhys?(domain: IommuDomain, iova: bigint): number;
+  /**
+   * From now on all DMA through the domain is cache coherent, whatever the device asks for. Before
+   * the first `map`. False: it cannot be.
+   */
+  enforceCacheCoherency?(domain: IommuDomain): boolean;
   /** IOMMU_HWPT_INVALIDATE on a nested domain: see UserArray. */
   cacheInvalidateUser?(domain: IommuDomain, array: UserArray): Task;
   free(domain: IommuDomain): void;
@@ -165,6 +172,12 @@ export interface HwInfo {
   readonly bytes: Uint8Array;
 }
 
+/**
+ * What a device's IOMMU can do (enum iommu_cap): track dirty pages; DMA that is coherent with the
+ * caches of CPUs, and to make it so where the device asks for DMA that is not; answer ATS.
+ */
+export type Capability = 'dirty' | 'coherency' | 'enforce-coherency' | 'ats';
+
 export interface IommuOps {
   readonly name: string;
   /**
@@ -176,8 +189,7 @@ export interface IommuOps {
   readonly identityDomain: IommuDomain | null;
   /** `requested` is the uAPI in_data_type; throws EOPNOTSUPP for one it has not. */
   hwInfo?(dev: IommuDev, requested: number): HwInfo;
-  /** Whether `dev` tracks dirty pages, enforces coherency, answers ATS. */
-  capable(dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean;
+  capable(dev: IommuDev, capability: Capability): boolean;
   /** Sets up per-device state: PASID table, context entry, PASID/ATS/PRI capabilities. */
   probeDevice(dev: IommuDev): Task;
   releaseDevice(dev: IommuDev): Task;

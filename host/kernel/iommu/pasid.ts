@@ -7,7 +7,7 @@ import type { Tracer } from '../../../trace/tracer.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
 import type { IommuGroup } from './group.ts';
-import { domainLabel } from './group.ts';
+import { domainLabel, hwptOf } from './group.ts';
 import type { AttachHandle, IommuDev, IommuDomain } from './ops.ts';
 
 /**
@@ -42,6 +42,7 @@ export function* attachDevicePasid(
       device: dev.name,
       pasid,
       domain: domainLabel(domain),
+      hwpt: hwptOf(domain),
     });
     yield* setGroupPasid(group, domain, pasid, null, handle);
     group.attachments.set(pasid, { domain, handle });
@@ -81,6 +82,8 @@ export function* replaceDevicePasid(
       pasid,
       from: domainLabel(current.domain),
       to: domainLabel(domain),
+      hwpt: hwptOf(domain),
+      old: hwptOf(current.domain),
     });
     if (current.domain !== domain) {
       yield* setGroupPasid(group, domain, pasid, current.domain, handle);
@@ -106,6 +109,7 @@ export function* detachDevicePasid(
       device: dev.name,
       pasid,
       domain: domainLabel(domain),
+      hwpt: hwptOf(domain),
     });
     for (const one of pasidDevices(group)) yield* block(one, pasid, domain);
     group.attachments.delete(pasid);

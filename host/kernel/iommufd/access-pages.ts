@@ -1,5 +1,6 @@
 /** What access objects do with the areas of an IOAS: pin, unpin, copy (iommufd's pages.c). */
 import { Errno } from '../errno.ts';
+import type { FailPoints } from '../failpoint.ts';
 import { PROT } from '../iommu/ops.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Mm } from '../mm.ts';
@@ -40,9 +41,10 @@ export function pinAreas(iopt: IoPagetable, iova: bigint, last: bigint, write: b
   const pinned: Slice[] = [];
   try {
     for (const slice of contiguous(iopt, iova, last)) {
-      checkUsable(slice.area, write);
+      checkGoing(slice.area);
       checkWholePages(slice, last);
-      hold(slice, write);
+      checkProtection(slice.area, write);
+      hold(iopt.failpoints, slice, write);
       pinned.push(slice);
       const end = pageOf(slice.area, slice.last);
       for (let page = pageOf(slice.area, slice.iova); page <= end; page++) {
@@ -69,8 +71,10 @@ export function copyPages(
 ): void {
   let done = 0;
   for (const slice of contiguous(iopt, request.iova, last)) {
-    checkUsable(slice.area, request.write);
+    checkGoing(slice.area);
+    checkProtection(slice.area, request.write);
     if (request.write && !slice.area.pages.writable) throw notWritable(slice.area);
+    checkCpuMemory(slice.area);
     const data = request.data.subarray(done, done + Number(slice.last - slice.iova) + 1);
     copySlice(kernel, slice, { ...request, data });
     done += data.length;
@@ -89,10 +93,13 @@ function* contiguous(iopt: IoPagetable, iova: bigint, last: bigint): Generator<S
   if (next <= last) throw new Errno('ENOENT', `IOVA 0x${hex(next)} is not mapped`);
 }
 
-function checkUsable(area: Area, write: boolean): void {
+function checkGoing(area: Area): void {
   if (area.preventAccess) {
     throw new Errno('EINVAL', `the area at 0x${hex(area.start)} is being unmapped`);
   }
+}
+
+function checkProtection(area: Area, write: boolean): void {
   if ((area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) {
     const access = write ? 'write' : 'read';
     throw new Errno('EPERM', `the area at 0x${hex(area.start)} does not allow to ${access}`);
@@ -107,11 +114,20 @@ function checkWholePages({ area, iova, last }: Slice, rangeLast: bigint): void {
   throw new Errno('EINVAL', `0x${hex(iova)} to 0x${hex(last)} does not consist of whole pages`);
 }
 
-function hold({ area, iova, last }: Slice, write: boolean): void {
+function hold(failpoints: FailPoints, { area, iova, last }: Slice, write: boolean): void {
   const { pages } = area;
   if (write && !pages.writable) throw notWritable(area);
+  checkCpuMemory(area);
+  failpoints.point('iommufd:iopt_pages_access');
   const first = pageOf(area, iova);
-  pages.hold(first, pageOf(area, last) - first + 1);
+  const count = pageOf(area, last) - first + 1;
+  pages.hold(first, count, count);
+  try {
+    failpoints.point('iommufd:pages_xarray', 'EINVAL');
+  } catch (error) {
+    pages.release(first, count);
+    throw error;
+  }
   area.accessPins++;
 }
 
@@ -119,6 +135,11 @@ function release({ area, iova, last }: Slice): void {
   const first = pageOf(area, iova);
   area.pages.release(first, pageOf(area, last) - first + 1);
   area.accessPins--;
+}
+
+function checkCpuMemory(area: Area): void {
+  if (area.pages.source.exported === undefined) return;
+  throw new Errno('EINVAL', `the area at 0x${hex(area.start)} maps a dma-buf: no CPU memory`);
 }
 
 function notWritable(area: Area): Errno {
@@ -131,9 +152,18 @@ function copySlice(kernel: Kernel, slice: Slice, request: CopyRequest): void {
   const { pages } = area;
   const byte = byteOf(area, iova);
   const { mm } = pages.source;
-  const sameMemory = mm === null || (mm.alive && mm === request.mm && !request.slow);
-  const onePage = pageOf(area, iova) === pageOf(area, slice.last);
-  if (sameMemory) {
+  const first = pageOf(area, iova);
+  const count = pageOf(area, slice.last) - first + 1;
+  if (mm === null) {
+    // A file: it must have the pages, for as long as the copy takes.
+    kernel.failpoints.point('iommufd:rw_slow');
+    const pfns = pages.source.pin(first, count, request.write);
+    copyAt(pages, byte, request);
+    pages.source.unpin(pfns);
+    return;
+  }
+  const onePage = count === 1;
+  if (mm.alive && mm === request.mm && !request.slow) {
     copyAt(pages, byte, request);
     return;
   }

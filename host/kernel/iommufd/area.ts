@@ -2,6 +2,7 @@
 import type { Task } from '../../syscall.ts';
 import type { IommuDomain } from '../iommu/ops.ts';
 import type { Interval } from './interval-set.ts';
+import type { ExportedMapping } from './page-source.ts';
 import type { IoptPages } from './pages.ts';
 import { PAGE_SIZE } from './pages.ts';
 
@@ -32,6 +33,8 @@ export class Area implements Interval {
   preventAccess = false;
   /** Hardware queues in it; while there is one, UNMAP is EBUSY. */
   locks = 0;
+  /** Only of exported memory. */
+  #exportedTo: Map<IommuDomain, ExportedMapping> | null = null;
 
   constructor(start: bigint, length: bigint, pages: IoptPages, pagesByte: bigint, prot: number) {
     this.start = start;
@@ -60,9 +63,55 @@ export class Area implements Interval {
 
   /**
    * Pins the pages if no domain had them and maps them into `domain`: one call for each physically
-   * contiguous run, or for each page where `singlePages` (HUGE_PAGES off). All or nothing.
+   * contiguous run, or for each page where `singlePages` (HUGE_PAGES off). All or nothing. Of
+   * exported memory that is revoked nothing is mapped.
    */
   *fill(domain: IommuDomain, singlePages: boolean): Task {
+    const { exported } = this.pages.source;
+    if (exported === undefined) {
+      yield* this.#fill(domain, singlePages);
+      return;
+    }
+    yield* exported.mutex.lock();
+    try {
+      if (exported.revoked) this.domains++;
+      else yield* this.#fill(domain, singlePages);
+      const mapping = { unmap: () => unmapAll(domain, this.start, this.length) };
+      exported.track(mapping);
+      this.#exportedTo = (this.#exportedTo ?? new Map<IommuDomain, ExportedMapping>()).set(
+        domain,
+        mapping,
+      );
+    } finally {
+      exported.mutex.unlock();
+    }
+  }
+
+  /** Unmaps it from `domain`, flushes, and unpins when no other domain has it. */
+  *unfill(domain: IommuDomain): Task {
+    const { exported } = this.pages.source;
+    if (exported === undefined) {
+      const unpin = (): void => {
+        if (--this.domains === 0) this.pages.release(this.firstPage, this.pageCount);
+      };
+      if (this.pages.hasBug('host-unmap-unpins-first')) unpin();
+      yield* unmapAll(domain, this.start, this.length);
+      if (!this.pages.hasBug('host-unmap-unpins-first')) unpin();
+      return;
+    }
+    yield* exported.mutex.lock();
+    try {
+      if (!exported.revoked) yield* unmapAll(domain, this.start, this.length);
+      this.domains--;
+      const mapping = this.#exportedTo?.get(domain);
+      if (mapping !== undefined) exported.untrack(mapping);
+      this.#exportedTo?.delete(domain);
+    } finally {
+      exported.mutex.unlock();
+    }
+  }
+
+  *#fill(domain: IommuDomain, singlePages: boolean): Task {
     if (this.domains === 0) this.pages.hold(this.firstPage, this.pageCount);
     let mapped = this.start;
     try {
@@ -71,19 +120,11 @@ export class Area implements Interval {
         mapped = run.iova + BigInt(run.bytes);
       }
     } catch (error) {
-      if (mapped > this.start) {
-        yield* domain.ops.unmap!(domain, this.start, mapped - this.start);
-      }
+      if (mapped > this.start) yield* unmapAll(domain, this.start, mapped - this.start);
       if (this.domains === 0) this.pages.release(this.firstPage, this.pageCount);
       throw error;
     }
     this.domains++;
-  }
-
-  /** Unmaps it from `domain`, flushes, and unpins when no other domain has it. */
-  *unfill(domain: IommuDomain): Task {
-    yield* domain.ops.unmap!(domain, this.start, this.length);
-    if (--this.domains === 0) this.pages.release(this.firstPage, this.pageCount);
   }
 
   *#runs(singlePages: boolean): Generator<Run> {
@@ -105,4 +146,8 @@ export class Area implements Interval {
       page += count;
     }
   }
+}
+
+function* unmapAll(domain: IommuDomain, iova: bigint, bytes: bigint): Task {
+  yield* domain.ops.unmap!(domain, iova, bytes);
 }

@@ -11,8 +11,7 @@ import { PciDev } from '../pci.ts';
 import { Undo } from '../undo.ts';
 import { IommufdHandle } from './handle.ts';
 import { allocPaging, Hwpt, HwptPaging } from './hw-pagetable.ts';
-import type { Member } from './igroup.ts';
-import { Igroup } from './igroup.ts';
+import { AttachSlot, Igroup } from './igroup.ts';
 import { Ioas } from './ioas.ts';
 import type { IommufdCtx } from './object.ts';
 import { Hold, IommufdObject } from './object.ts';
@@ -117,7 +116,7 @@ export function* unbindDevice(idev: IommufdDevice): Task {
  * and the RID last, and it is taken back. HWPTs stay; a vDEVICE of it leaves a tombstone.
  */
 export function* removeDevice(idev: IommufdDevice): Task {
-  const attached = [...idev.igroup.slots].filter(([, slot]) => slot.devices.has(idev));
+  const attached = [...idev.igroup.slots].filter(([, slot]) => slot.has(idev));
   const pasids = attached.map(([pasid]) => pasid).filter((pasid) => pasid !== NO_PASID);
   for (const pasid of pasids.sort((a, b) => a - b)) yield* detachDevice(idev, pasid);
   yield* detachDevice(idev, NO_PASID);
@@ -168,7 +167,7 @@ export function* detachDevice(idev: IommufdDevice, pasid: number): Task {
 /** What `pasid` of the device is attached to. */
 export function attachedHwpt(idev: IommufdDevice, pasid: number): Hwpt | null {
   const slot = idev.igroup.slots.get(pasid);
-  return slot?.devices.has(idev) === true ? slot.hwpt : null;
+  return slot?.has(idev) === true ? slot.hwpt : null;
 }
 
 /** iommufd_device_change_pt: from an object id to the HWPT that `operate` works on. */
@@ -232,8 +231,9 @@ function* attachHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task {
   yield* igroup.mutex.lock();
   try {
     ctx.kernel.failpoints.point('iommufd:attach_slot');
+    ctx.kernel.failpoints.point('iommufd:attach_array');
     const slot = igroup.slots.get(pasid);
-    if (slot?.devices.has(idev) === true) {
+    if (slot?.has(idev) === true) {
       const where = pasid === NO_PASID ? 'the RID' : `PASID ${pasid}`;
       throw new Errno('EBUSY', `${where} of ${idev.dev.name} has HWPT ${slot.hwpt.id}`);
     }
@@ -242,18 +242,20 @@ function* attachHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task {
     }
     using undo = new DisposableStack();
     if (pasid === NO_PASID) {
-      const { iopt } = hwpt.paging.ioas;
-      iopt.reserve(idev, idev.dev.ops.reservedRegions(idev.dev));
-      undo.defer(() => iopt.unreserve(idev));
+      const { space } = hwpt.paging.ioas.iopt;
+      ctx.kernel.failpoints.point('iommufd:enforce_resv_regions', 'EINVAL');
+      space.reserve(idev, idev.dev.ops.reservedRegions(idev.dev));
+      undo.defer(() => space.unreserve(idev));
     }
     if (slot === undefined) {
       checkPasidCompat(igroup.slots, hwpt, pasid);
       ctx.kernel.failpoints.point('iommufd:attach_handle');
       const handle = new IommufdHandle(hwpt.domain, idev);
       yield* orForget(hwpt, handle, coreAttach(idev, pasid, handle));
-      igroup.slots.set(pasid, { hwpt, handle, devices: new Set<Member>([idev]) });
+      igroup.slots.set(pasid, new AttachSlot(hwpt, handle, idev));
     } else {
-      slot.devices.add(idev);
+      ctx.kernel.failpoints.point('iommufd:attach_device');
+      slot.add(idev);
     }
     hwpt.users++;
     undo.move();
@@ -268,7 +270,7 @@ function* replaceHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task<Hwpt
   yield* igroup.mutex.lock();
   try {
     const slot = igroup.slots.get(pasid);
-    if (slot?.devices.has(idev) !== true) {
+    if (slot?.has(idev) !== true) {
       const where = pasid === NO_PASID ? 'the RID' : `PASID ${pasid}`;
       throw new Errno('EINVAL', `${where} of ${idev.dev.name} is not attached`);
     }
@@ -277,10 +279,11 @@ function* replaceHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task<Hwpt
     const moves = pasid === NO_PASID && old.paging.ioas !== hwpt.paging.ioas;
     using undo = new DisposableStack();
     if (moves) {
-      const { iopt } = hwpt.paging.ioas;
+      const { space } = hwpt.paging.ioas.iopt;
       for (const one of slot.devices) {
-        iopt.reserve(one, one.dev.ops.reservedRegions(one.dev));
-        undo.defer(() => iopt.unreserve(one));
+        ctx.kernel.failpoints.point('iommufd:enforce_resv_regions', 'EINVAL');
+        space.reserve(one, one.dev.ops.reservedRegions(one.dev));
+        undo.defer(() => space.unreserve(one));
       }
     }
     checkPasidCompat(igroup.slots, hwpt, pasid);
@@ -290,9 +293,9 @@ function* replaceHwpt(hwpt: Hwpt, idev: IommufdDevice, pasid: number): Task<Hwpt
     undo.move();
     slot.hwpt = hwpt;
     slot.handle = handle;
-    hwpt.users += slot.devices.size;
-    old.users -= slot.devices.size - 1;
-    if (moves) for (const one of slot.devices) old.paging.ioas.iopt.unreserve(one);
+    hwpt.users += slot.devices.length;
+    old.users -= slot.devices.length - 1;
+    if (moves) for (const one of slot.devices) old.paging.ioas.iopt.space.unreserve(one);
     yield* forget(old, oldHandle);
     return old;
   } finally {
@@ -306,14 +309,14 @@ function* detachHwpt(idev: IommufdDevice, pasid: number): Task<Hwpt | null> {
   yield* igroup.mutex.lock();
   try {
     const slot = igroup.slots.get(pasid);
-    if (slot?.devices.delete(idev) !== true) return null;
+    if (slot?.delete(idev) !== true) return null;
     const { hwpt, handle } = slot;
-    if (slot.devices.size === 0) {
+    if (slot.devices.length === 0) {
       yield* coreDetach(idev, pasid, handle);
       igroup.slots.delete(pasid);
       yield* forget(hwpt, handle);
     }
-    if (pasid === NO_PASID) hwpt.paging.ioas.iopt.unreserve(idev);
+    if (pasid === NO_PASID) hwpt.paging.ioas.iopt.space.unreserve(idev);
     return hwpt;
   } finally {
     igroup.mutex.unlock();

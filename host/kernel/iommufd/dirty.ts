@@ -77,6 +77,7 @@ export function* getDirtyBitmap(ucmd: Ucmd<typeof iommu_hwpt_get_dirty_bitmap.fi
         }
         next = end + 1n;
       }
+      bitmap.flush();
     })(),
   );
 }

@@ -126,7 +126,8 @@ export class FaultFile implements FileOps {
   /**
    * Whole groups, oldest first, as many as fit; 0 when there is none. Never blocks.
    *
-   * @throws Errno ESPIPE: `count` is not a multiple of 40; EFAULT
+   * @throws Errno ESPIPE: `count` is not a multiple of 40; EINVAL: no room for the first group;
+   *   EFAULT
    */
   *read(process: Caller, _file: OpenFile, buffer: number, count: number): Task<number> {
     if (count % RECORD_BYTES !== 0) {
@@ -138,7 +139,10 @@ export class FaultFile implements FileOps {
       let done = 0;
       for (let group = deliver[0]; group !== undefined; group = deliver[0]) {
         const bytes = group.faults.length * RECORD_BYTES;
-        if (bytes > count - done) break;
+        if (bytes > count - done) {
+          if (done > 0) break;
+          throw new Errno('EINVAL', `count ${count}, and the first group has ${bytes}`);
+        }
         const cookie = lowestFree(unanswered);
         try {
           ctx.kernel.failpoints.point('iommufd:fault_cookie');
@@ -222,6 +226,7 @@ export function* faultQueueAlloc(ucmd: Ucmd<typeof iommu_fault_alloc.fields>): T
   let fd = -1;
   try {
     ctx.kernel.failpoints.point('iommufd:fault_file');
+    ctx.kernel.failpoints.point('iommufd:fault_fd');
     fd = process.files.install(file, O_RDWR | O_CLOEXEC);
     ucmd.respond({ out_fault_id: fault.id, out_fault_fd: fd });
   } catch (error) {

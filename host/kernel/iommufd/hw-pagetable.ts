@@ -35,6 +35,7 @@ export abstract class Hwpt extends IommufdObject {
   constructor(ctx: IommufdCtx, domain: IommuDomain, flags: number) {
     super(ctx);
     this.domain = domain;
+    domain.iommufdHwpt = this;
     this.pasidCompat = (flags & IOMMU_HWPT_ALLOC_PASID) !== 0;
   }
 
@@ -65,6 +66,8 @@ export class HwptPaging extends Hwpt {
   readonly nestParent: boolean;
   /** Made by attaching to an IOAS: goes with its last attachment. */
   readonly auto: boolean;
+  /** No device gets around the caches through it. */
+  enforcesCoherency = false;
 
   /** Holds the IOAS. The domain is filled and in the IOAS's list only after `allocPaging`. */
   constructor(ioas: Ioas, domain: IommuDomain, flags: number, auto: boolean) {
@@ -77,6 +80,10 @@ export class HwptPaging extends Hwpt {
 
   get paging(): this {
     return this;
+  }
+
+  override get parentId(): number {
+    return this.ioas.id;
   }
 
   describe(): string {
@@ -111,6 +118,10 @@ export class HwptNested extends Hwpt {
     this.paging = parent;
     this.#holder = holder;
     holder.users++;
+  }
+
+  override get parentId(): number {
+    return this.#holder.id;
   }
 
   describe(): string {
@@ -160,6 +171,7 @@ export function* allocPaging(ioas: Ioas, dev: IommuDev, request: PagingRequest):
       ctx.abandon(hwpt);
       return undefined;
     });
+    if (dev.ops.capable(dev, 'enforce-coherency')) enforceCoherency(hwpt);
     if (attach !== undefined) {
       yield* attach.run(hwpt);
       undo.defer(() => attach.undo(hwpt));
@@ -170,6 +182,15 @@ export function* allocPaging(ioas: Ioas, dev: IommuDev, request: PagingRequest):
     return hwpt;
   } finally {
     yield* undo.unwind();
+  }
+}
+
+/** Set before anything is mapped, and for good. @throws Errno EINVAL: the driver cannot after all */
+function enforceCoherency(hwpt: HwptPaging): void {
+  const { domain } = hwpt;
+  hwpt.enforcesCoherency = domain.ops.enforceCacheCoherency?.(domain) ?? false;
+  if (!hwpt.enforcesCoherency) {
+    throw new Errno('EINVAL', `${domain.label ?? 'the domain'} cannot enforce cache coherency`);
   }
 }
 

@@ -16,6 +16,9 @@ import { onlyFlags } from './ucmd.ts';
 import { IommufdViommu } from './viommu.ts';
 
 const PAGE = BigInt(PAGE_SIZE);
+const POINTER_BYTES = 8n;
+/** What one allocation of the kernel can have. */
+const ALLOCATION_MAX = 0x7fff_ffffn;
 
 /** The HW_QUEUE object. */
 export class IommufdHwQueue extends IommufdObject {
@@ -33,6 +36,10 @@ export class IommufdHwQueue extends IommufdObject {
     this.core = new HwQueueCore(this, queue);
     this.#memory = new QueueMemory(viommu.parent.ioas.iopt, queue.iova, queue.bytes);
     viommu.users++;
+  }
+
+  override get parentId(): number {
+    return this.viommu.id;
   }
 
   describe(): string {
@@ -111,10 +118,12 @@ class QueueMemory implements IoptAccess {
    */
   *pin(): Task<number> {
     const undo = new Undo();
+    const first = this.#iova - (this.#iova % PAGE);
+    checkPageList((this.#last - first) / PAGE + 1n);
     try {
       yield* this.#iopt.addAccess(this);
       undo.defer(() => this.#iopt.removeAccess(this));
-      const first = this.#iova - (this.#iova % PAGE);
+      this.#iopt.failpoints.point('iommufd:hw_queue_pages');
       const pfns = pinAreas(this.#iopt, first, this.#last, false);
       undo.defer(() => unpinAreas(this.#iopt, first, this.#last));
       const gap = pfns.findIndex((pfn, page) => pfn !== pfns[0]! + page);
@@ -138,12 +147,20 @@ class QueueMemory implements IoptAccess {
   }
 }
 
+/** The list of a queue's pages is one allocation. @throws Errno ERANGE, ENOMEM: it is too long */
+function checkPageList(pages: bigint): void {
+  if (pages * PAGE > IOVA_MAX) throw new Errno('ERANGE', 'the queue ends in the last page of all');
+  if (pages * POINTER_BYTES > ALLOCATION_MAX) {
+    throw new Errno('ENOMEM', `a list of ${pages.toString()} pages`);
+  }
+}
+
 /**
  * IOMMU_HW_QUEUE_ALLOC.
  *
  * @throws Errno EOPNOTSUPP: flags, the default type, a driver without queues of the type; EINVAL:
  *   length 0; EOVERFLOW; ENOENT: viommu_id, memory that is not mapped; EFAULT: memory that is not
- *   contiguous; ENOMEM; what the driver says
+ *   contiguous; ERANGE, ENOMEM: too long; what the driver says
  */
 export function* hwQueueAlloc(ucmd: Ucmd<typeof iommu_hw_queue_alloc.fields>): Task {
   const { ctx, args } = ucmd;

@@ -11,12 +11,37 @@ export interface Member {
   readonly dev: IommuDev;
 }
 
-/** One attached PASID, or the RID. */
-export interface AttachSlot {
+/** One attached PASID, or the RID. There may be a million: it is kept small. */
+export class AttachSlot {
   hwpt: Hwpt;
   handle: IommufdHandle;
-  /** The devices of the group that asked for it. */
-  readonly devices: Set<Member>;
+  /** The devices of the group that asked for it: most often one. */
+  #devices: readonly Member[];
+
+  constructor(hwpt: Hwpt, handle: IommufdHandle, device: Member) {
+    this.hwpt = hwpt;
+    this.handle = handle;
+    this.#devices = [device];
+  }
+
+  get devices(): readonly Member[] {
+    return this.#devices;
+  }
+
+  has(device: Member): boolean {
+    return this.#devices.includes(device);
+  }
+
+  add(device: Member): void {
+    this.#devices = [...this.#devices, device];
+  }
+
+  /** False if it was not there. */
+  delete(device: Member): boolean {
+    const before = this.#devices.length;
+    this.#devices = this.#devices.filter((one) => one !== device);
+    return this.#devices.length < before;
+  }
 }
 
 export class Igroup {
@@ -37,6 +62,7 @@ export class Igroup {
     const found = ctx.groups.get(group) as Igroup | undefined;
     if (found !== undefined) return found;
     ctx.kernel.failpoints.point('iommufd:igroup');
+    ctx.kernel.failpoints.point('iommufd:igroup_slot');
     const made = new Igroup(group);
     ctx.groups.set(group, made);
     return made;

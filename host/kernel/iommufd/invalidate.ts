@@ -3,21 +3,24 @@ import type { Task } from '../../syscall.ts';
 import type { iommu_hwpt_invalidate } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
 import type { UserArray } from '../iommu/ops.ts';
+import type { Behaviour } from '../release.ts';
 import { HwptNested } from './hw-pagetable.ts';
 import { IommufdObject } from './object.ts';
 import type { Ucmd } from './ucmd.ts';
 import { reservedZero } from './ucmd.ts';
 import { IommufdViommu } from './viommu.ts';
 
-/** Bytes looked at at a time in what an entry has beyond the structure. */
-const TAIL_CHUNK = 4096;
+/** Longest entry, and most of them, in one call. */
+const ENTRY_BYTES_MAX = 4096;
+const ENTRIES_MAX = 1 << 19;
 
 type InvalidateUcmd = Ucmd<typeof iommu_hwpt_invalidate.fields>;
 
 /**
  * `entry_num` tells, also in a failure, how many entries are done.
  *
- * @throws Errno EOPNOTSUPP: reserved, no driver op; EINVAL: no array, neither a nested HWPT nor a vIOMMU; ENOENT;
+ * @throws Errno EOPNOTSUPP: reserved, no driver op; EINVAL: no array, too many or too long
+ *   entries, neither a nested HWPT nor a vIOMMU; ENOENT;
  *   EFAULT; what the driver says of an entry
  */
 export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
@@ -30,8 +33,15 @@ export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
       const what = `data_uptr 0x${args.data_uptr.toString(16)}, entry_len ${args.entry_len}`;
       throw new Errno('EINVAL', `${args.entry_num} entries with ${what}`);
     }
+    if (args.entry_num > ENTRIES_MAX || (args.entry_num > 0 && args.entry_len > ENTRY_BYTES_MAX)) {
+      const limits = `${ENTRIES_MAX} of ${ENTRY_BYTES_MAX} bytes`;
+      throw new Errno(
+        'EINVAL',
+        `${args.entry_num} entries of ${args.entry_len} bytes: at most ${limits}`,
+      );
+    }
     using hold = ucmd.ctx.lookup(args.hwpt_id, IommufdObject);
-    const invalidate = invalidationOf(hold.object);
+    const invalidate = invalidationOf(hold.object, ucmd.ctx.kernel.behaviour);
     array = userArray(ucmd);
     yield* invalidate(array);
   } catch (error) {
@@ -41,8 +51,14 @@ export function* hwptInvalidate(ucmd: InvalidateUcmd): Task {
   if (failure !== null) throw failure.error;
 }
 
-/** @throws Errno EINVAL: not what has caches; EOPNOTSUPP: the driver takes no invalidations */
-function invalidationOf(object: IommufdObject): (array: UserArray) => Task {
+/**
+ * @throws Errno EINVAL: not what has caches (ENOENT before 6.13); EOPNOTSUPP: the driver takes no
+ *   invalidations
+ */
+function invalidationOf(
+  object: IommufdObject,
+  { invalidateUncached }: Behaviour,
+): (array: UserArray) => Task {
   if (object instanceof HwptNested) {
     const { domain } = object;
     const { ops } = domain;
@@ -54,7 +70,7 @@ function invalidationOf(object: IommufdObject): (array: UserArray) => Task {
     const { ops } = core;
     if (ops?.cacheInvalidate !== undefined) return (array) => ops.cacheInvalidate!(core, array);
   } else {
-    throw new Errno('EINVAL', `object ${object.id} is of type ${object.type}`);
+    throw new Errno(invalidateUncached, `object ${object.id} is of type ${object.type}`);
   }
   throw new Errno('EOPNOTSUPP', 'the driver takes no invalidations');
 }
@@ -79,8 +95,8 @@ function userArray(ucmd: InvalidateUcmd): UserArray {
       const at = data_uptr + BigInt(index) * BigInt(entry_len);
       const whole = new Uint8Array(bytes);
       whole.set(mm.copyFrom(at, Math.min(entry_len, bytes)));
-      for (let from = bytes; from < entry_len; from += TAIL_CHUNK) {
-        const tail = mm.copyFrom(at + BigInt(from), Math.min(TAIL_CHUNK, entry_len - from));
+      if (entry_len > bytes) {
+        const tail = mm.copyFrom(at + BigInt(bytes), entry_len - bytes);
         if (tail.some((byte) => byte !== 0)) {
           throw new Errno('E2BIG', `entry ${index}: non-zero bytes beyond ${bytes}`);
         }

@@ -3,26 +3,24 @@
  * mirror it (drivers/iommu/iommufd/io_pagetable.c).
  */
 
+import { host } from '../../../trace/catalogue/host.ts';
+import { PERM, permText } from '../../../trace/perm.ts';
 import { Mutex } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
+import type { FailPoints } from '../failpoint.ts';
 import type { IommuDomain } from '../iommu/ops.ts';
 import { PROT } from '../iommu/ops.ts';
 import type { Kernel } from '../kernel.ts';
+import { alignmentOf, checkAligned } from './alignment.ts';
 import { Area } from './area.ts';
 import { COST } from './cost.ts';
-import type { Interval } from './interval-set.ts';
-import { holes, IntervalSet, IOVA_MAX } from './interval-set.ts';
-import { allocateIova } from './iova.ts';
+import { IntervalSet, IOVA_MAX } from './interval-set.ts';
+import { IovaSpace, rangeText } from './iova-space.ts';
 import type { IoptPages } from './pages.ts';
 import { hex, PAGE_SIZE } from './pages.ts';
 
 const PAGE = BigInt(PAGE_SIZE);
-
-/** A range nobody may map; `owner` is the device or domain it is there for. */
-interface Reserved extends Interval {
-  readonly owner: object;
-}
 
 /** Bytes of a page set, as COPY takes them from a source IOAS. */
 export interface PagesSlice {
@@ -42,26 +40,38 @@ export interface IoptAccess {
 /** How often accesses are asked to let go of one area. */
 const UNMAP_TRIES = 100;
 
-const range = (start: bigint, last: bigint): string => `[0x${hex(start)}, 0x${hex(last)}]`;
+/** The IOAS as events name it. */
+interface IoasName {
+  readonly id: number;
+  readonly ctx: { readonly pid: number };
+}
 
 export class IoPagetable {
   readonly areas = new IntervalSet<Area>();
-  readonly #reserved = new IntervalSet<Reserved>();
-  readonly #allowed = new IntervalSet<Interval>();
+  /** What may be mapped, and what is reserved for whom. */
+  readonly space: IovaSpace;
   readonly #domains: IommuDomain[] = [];
   readonly #accesses = new Set<IoptAccess>();
   readonly #kernel: Kernel;
+  readonly #owner: IoasName | null;
   readonly #mutex = new Mutex();
   #hugePages = true;
   #alignment = 1n;
 
-  constructor(kernel: Kernel) {
+  /** @param owner the IOAS it is of, for traces */
+  constructor(kernel: Kernel, owner: IoasName | null = null) {
     this.#kernel = kernel;
+    this.#owner = owner;
+    this.space = new IovaSpace(kernel, this.areas);
   }
 
   /** What iova and length of a mapping must be multiples of, in bytes. */
   get alignment(): bigint {
     return this.#alignment;
+  }
+
+  get failpoints(): FailPoints {
+    return this.#kernel.failpoints;
   }
 
   get hugePages(): boolean {
@@ -87,13 +97,10 @@ export class IoPagetable {
   exchange(area: Area, parts: readonly Area[]): void {
     for (const part of parts) part.pages.get();
     this.areas.remove(area);
+    this.#noteGone(area);
     for (const part of parts) this.areas.insert(part);
+    for (const part of parts) this.#noteNew(part);
     area.pages.put();
-  }
-
-  /** The holes between the reserved ranges, ascending. */
-  usable(): Generator<Interval> {
-    return holes({ start: 0n, last: IOVA_MAX }, this.#reserved);
   }
 
   /**
@@ -112,7 +119,7 @@ export class IoPagetable {
     yield* this.#mutex.lock();
     try {
       const length = slices.reduce((sum, slice) => sum + slice.length, 0n);
-      const start = this.#place(length, iova, address);
+      const start = this.space.place({ length, iova, address, alignment: this.#alignment });
       const areas = this.#newAreas(slices, prot, start);
       for (const area of areas) this.#insert(area);
       try {
@@ -148,7 +155,10 @@ export class IoPagetable {
       next = end + 1n;
     }
     if (next <= last) {
-      throw new Errno('ENOENT', `IOVA 0x${hex(next)} of ${range(iova, last)} is not mapped`);
+      throw new Errno(
+        'ENOENT',
+        `IOVA 0x${hex(next)} of ${rangeText({ start: iova, last })} is not mapped`,
+      );
     }
     return slices;
   }
@@ -158,31 +168,26 @@ export class IoPagetable {
    * then (iopt_unmap_iova_range). Accesses are told of an area that they have pinned, and must let
    * go of it.
    *
-   * @returns bytes unmapped
-   * @throws Errno ENOENT; EBUSY: an area is locked or in the making; EDEADLOCK: an access does not
-   *   let go
+   * @param done counts the bytes unmapped, also when it throws
+   * @throws Errno ENOENT: it would cut an area; EBUSY: an area is locked or in the making;
+   *   EDEADLOCK: an access does not let go
    */
-  *unmap(start: bigint, last: bigint): Task<bigint> {
-    let bytes = 0n;
+  *unmap(start: bigint, last: bigint, done: { bytes: bigint } = { bytes: 0n }): Task {
     let from = start;
     let tries = 0;
     while (from <= last) {
       const pinned = yield* this.#unmapUnpinned(from, last, (area) => {
-        bytes += area.length;
+        done.bytes += area.length;
         from = area.last + 1n;
         tries = 0;
       });
       if (pinned === null) break;
       from = pinned.start;
       if (tries++ === UNMAP_TRIES) {
-        throw new Errno('EDEADLOCK', `${range(from, pinned.last)} stays pinned by an access`);
+        throw new Errno('EDEADLOCK', `${rangeText(pinned)} stays pinned by an access`);
       }
       for (const access of [...this.#accesses]) yield* access.unmap(from, pinned.length);
     }
-    if (bytes === 0n && !(start === 0n && last === IOVA_MAX)) {
-      throw new Errno('ENOENT', `nothing is mapped in ${range(start, last)}`);
-    }
-    return bytes;
   }
 
   /**
@@ -226,11 +231,12 @@ export class IoPagetable {
     try {
       const alignment = this.#alignmentWith([...this.#domains, domain], this.#hugePages);
       this.#checkAligned(alignment);
-      this.#reserveOutside(domain);
+      this.#kernel.failpoints.point('iommufd:domain_slot');
+      this.space.reserveOutside(domain, domain.aperture);
       try {
         yield* this.#fillAll([...this.areas], [domain]);
       } catch (error) {
-        this.unreserve(domain);
+        this.space.unreserve(domain);
         throw error;
       }
       this.#domains.push(domain);
@@ -248,52 +254,11 @@ export class IoPagetable {
       if (at < 0) return;
       for (const area of this.areas) yield* this.#unfill(area, [domain]);
       this.#domains.splice(at, 1);
-      this.unreserve(domain);
+      this.space.unreserve(domain);
       this.#alignment = this.#alignmentWith(this.#domains, this.#hugePages);
     } finally {
       this.#mutex.unlock();
     }
-  }
-
-  /**
-   * Reserves ranges for `owner`; all or nothing.
-   *
-   * @throws Errno EADDRINUSE: something is mapped there, or the user asked to be able to
-   */
-  reserve(owner: object, ranges: Iterable<Interval>): void {
-    const added: Reserved[] = [];
-    try {
-      for (const { start, last } of ranges) {
-        const hit = this.areas.firstIn(start, last) ?? this.#allowed.firstIn(start, last);
-        if (hit !== undefined) {
-          const what = `${range(hit.start, hit.last)}, mapped or allowed`;
-          throw new Errno('EADDRINUSE', `reserved ${range(start, last)} meets ${what}`);
-        }
-        this.#kernel.failpoints.point('iommufd:iopt_reserved');
-        const item = { start, last, owner };
-        this.#reserved.insert(item);
-        added.push(item);
-      }
-    } catch (error) {
-      for (const item of added) this.#reserved.remove(item);
-      throw error;
-    }
-  }
-
-  /** Drops every range reserved for `owner`. */
-  unreserve(owner: object): void {
-    this.#reserved.removeWhere((item) => item.owner === owner);
-  }
-
-  /** Replaces the allowed list. @throws Errno EADDRINUSE: one is reserved; the old list stays */
-  allow(allowed: IntervalSet<Interval>): void {
-    for (const { start, last } of allowed) {
-      const hit = this.#reserved.firstIn(start, last);
-      if (hit === undefined) continue;
-      const what = `reserved ${range(hit.start, hit.last)}`;
-      throw new Errno('EADDRINUSE', `allowed ${range(start, last)} meets ${what}`);
-    }
-    this.#allowed.replace(allowed);
   }
 
   /** IOMMU_OPTION_HUGE_PAGES. @throws Errno EINVAL: would change what domains already map;
@@ -324,12 +289,12 @@ export class IoPagetable {
     yield* this.#mutex.lock();
     try {
       for (const area of this.areas.allIn(start, last)) {
-        const what = `area ${range(area.start, area.last)}`;
+        const what = `area ${rangeText(area)}`;
         if (!area.ready) throw new Errno('EBUSY', `${what} is being made or unmapped`);
-        if (area.start < start || area.last > last) {
-          throw new Errno('ENOENT', `${range(start, last)} cuts ${what}`);
-        }
         if (area.locks > 0) throw new Errno('EBUSY', `${what} has a hardware queue`);
+        if (area.start < start || area.last > last) {
+          throw new Errno('ENOENT', `${rangeText({ start, last })} cuts ${what}`);
+        }
         if (area.accessPins > 0) {
           area.preventAccess = true;
           return area;
@@ -343,41 +308,6 @@ export class IoPagetable {
     } finally {
       this.#mutex.unlock();
     }
-  }
-
-  /** Where a mapping goes, after the checks of iopt_check_iova or by iopt_alloc_iova. */
-  #place(length: bigint, iova: bigint | null, address: bigint): bigint {
-    if (length % this.#alignment !== 0n) {
-      throw new Errno(
-        'EINVAL',
-        `length 0x${hex(length)} is not a multiple of ${this.#alignment.toString()}`,
-      );
-    }
-    if (iova === null) {
-      const size = { length, address, alignment: this.#alignment };
-      return allocateIova(size, this.#allowed, this.#reserved, this.areas);
-    }
-    if (iova % this.#alignment !== 0n) {
-      throw new Errno(
-        'EINVAL',
-        `iova 0x${hex(iova)} is not a multiple of ${this.#alignment.toString()}`,
-      );
-    }
-    const last = iova + length - 1n;
-    if (last > IOVA_MAX) {
-      throw new Errno('EOVERFLOW', `iova 0x${hex(iova)} + length 0x${hex(length)} wraps`);
-    }
-    const reserved = this.#reserved.firstIn(iova, last);
-    if (reserved !== undefined) {
-      const what = `reserved ${range(reserved.start, reserved.last)}`;
-      throw new Errno('EINVAL', `${range(iova, last)} meets ${what}`);
-    }
-    const area = this.areas.firstIn(iova, last);
-    if (area !== undefined) {
-      const what = `area ${range(area.start, area.last)}`;
-      throw new Errno('EEXIST', `${range(iova, last)} overlaps ${what}`);
-    }
-    return iova;
   }
 
   #newAreas(slices: readonly PagesSlice[], prot: number, start: bigint): Area[] {
@@ -394,6 +324,7 @@ export class IoPagetable {
           `page offset 0x${offset} against alignment ${this.#alignment.toString()}`,
         );
       }
+      this.#kernel.failpoints.point('iommufd:iopt_pages_list');
       this.#kernel.failpoints.point('iommufd:iopt_area');
       areas.push(new Area(iova, length, pages, pagesByte, prot));
       iova += length;
@@ -404,17 +335,37 @@ export class IoPagetable {
   #insert(area: Area): void {
     area.pages.get();
     this.areas.insert(area);
+    this.#noteNew(area);
   }
 
   #remove(area: Area): void {
     this.areas.remove(area);
+    this.#noteGone(area);
     area.pages.put();
+  }
+
+  #noteNew({ start, length, pages, pagesByte, prot }: Area): void {
+    const { trace } = this.#kernel;
+    if (!trace.on || this.#owner === null) return;
+    const { id: ioas, ctx } = this.#owner;
+    const base = pages.base + pagesByte;
+    const may = (prot & PROT.READ && PERM.R) | (prot & PROT.WRITE && PERM.W);
+    const values = { pid: ctx.pid, ioas, iova: start, bytes: Number(length), base };
+    trace.emit(host.areaNew, { ...values, perm: permText(may) });
+  }
+
+  #noteGone({ start, length }: Area): void {
+    const { trace } = this.#kernel;
+    if (!trace.on || this.#owner === null) return;
+    const { id: ioas, ctx } = this.#owner;
+    trace.emit(host.areaGone, { pid: ctx.pid, ioas, iova: start, bytes: Number(length) });
   }
 
   *#fillAll(areas: readonly Area[], domains: readonly IommuDomain[]): Task {
     const done: { area: Area; domain: IommuDomain }[] = [];
     try {
       for (const area of areas) {
+        if (domains.length > 0) this.#kernel.failpoints.point('iommufd:pfn_batch');
         for (const domain of domains) {
           const pins = area.domains === 0;
           yield* area.fill(domain, !this.#hugePages);
@@ -435,35 +386,10 @@ export class IoPagetable {
   }
 
   #alignmentWith(domains: readonly IommuDomain[], hugePages: boolean): bigint {
-    let alignment = hugePages ? 1n : PAGE;
-    for (const access of this.#accesses) {
-      if (access.alignment > alignment) alignment = access.alignment;
-    }
-    for (const domain of domains) {
-      const sizes = BigInt(domain.pageSizes);
-      const smallest = sizes & -sizes;
-      if (smallest > PAGE) {
-        throw new Errno('EINVAL', `smallest page of the domain is 0x${hex(smallest)} bytes`);
-      }
-      if (smallest > alignment) alignment = smallest;
-    }
-    return alignment;
+    return alignmentOf({ hugePages, domains, accesses: this.#accesses });
   }
 
   #checkAligned(alignment: bigint): void {
-    if (alignment <= this.#alignment) return;
-    for (const area of this.areas) {
-      if (((area.start | area.length | area.pageOffset) & (alignment - 1n)) === 0n) continue;
-      const what = `area ${range(area.start, area.last)}`;
-      throw new Errno('EADDRINUSE', `${what} is not aligned to ${alignment.toString()}`);
-    }
-  }
-
-  #reserveOutside(domain: IommuDomain): void {
-    const { start, last } = domain.aperture;
-    const outside: Interval[] = [];
-    if (start > 0n) outside.push({ start: 0n, last: start - 1n });
-    if (last < IOVA_MAX) outside.push({ start: last + 1n, last: IOVA_MAX });
-    this.reserve(domain, outside);
+    if (alignment > this.#alignment) checkAligned(this.areas, alignment);
   }
 }

@@ -30,6 +30,7 @@ import { COST } from './cost.ts';
 import type { Interval } from './interval-set.ts';
 import { IntervalSet, IOVA_MAX } from './interval-set.ts';
 import { IoPagetable } from './io-pagetable.ts';
+import { rangeText } from './iova-space.ts';
 import type { IommufdCtx } from './object.ts';
 import { IommufdObject } from './object.ts';
 import type { PageSource } from './page-source.ts';
@@ -56,7 +57,7 @@ export class Ioas extends IommufdObject {
   constructor(ctx: IommufdCtx) {
     super(ctx);
     ctx.kernel.failpoints.point('iommufd:ioas');
-    this.iopt = new IoPagetable(ctx.kernel);
+    this.iopt = new IoPagetable(ctx.kernel, this);
   }
 
   describe(): string {
@@ -90,7 +91,7 @@ export function* ioasIovaRanges(ucmd: Cmd<typeof iommu_ioas_iova_ranges>): Task 
   using hold = ucmd.ctx.lookup(ioas_id, Ioas);
   const { iopt } = hold.object;
   let count = 0;
-  for (const { start, last } of iopt.usable()) {
+  for (const { start, last } of iopt.space.usable()) {
     if (count < num_iovas) {
       const at = allowed_iovas + BigInt(count * RANGE_BYTES);
       ucmd.process.mm.copyTo(at, iommu_iova_range.encode({ start, last }));
@@ -108,24 +109,24 @@ export function* ioasAllowIovas(ucmd: Cmd<typeof iommu_ioas_allow_iovas>): Task 
   const { ioas_id, num_iovas, __reserved, allowed_iovas } = ucmd.args;
   reservedZero(__reserved);
   using hold = ucmd.ctx.lookup(ioas_id, Ioas);
-  const ranges: Interval[] = [];
+  const allowed = new IntervalSet<Interval>();
   for (let index = 0; index < num_iovas; index++) {
     const bytes = ucmd.process.mm.copyFrom(
       allowed_iovas + BigInt(index * RANGE_BYTES),
       RANGE_BYTES,
     );
-    const { start, last } = iommu_iova_range.read(new DataView(bytes.buffer));
+    const range = iommu_iova_range.read(new DataView(bytes.buffer));
+    const { start, last } = range;
     if (start >= last) throw new Errno('EINVAL', `range ${index}: start 0x${hex(start)} >= last`);
-    ranges.push({ start, last });
+    const other = allowed.firstIn(start, last);
+    if (other !== undefined) {
+      const what = `${rangeText(range)} overlaps ${rangeText(other)}`;
+      throw new Errno('EINVAL', `range ${index}: ${what}`);
+    }
+    ucmd.ctx.kernel.failpoints.point('iommufd:iopt_allowed');
+    allowed.insert(range);
   }
-  const allowed = new IntervalSet<Interval>();
-  allowed.replace(ranges);
-  let reached = -1n;
-  for (const { start, last } of allowed) {
-    if (start <= reached) throw new Errno('EINVAL', `a range overlaps that at 0x${hex(start)}`);
-    reached = last;
-  }
-  hold.object.iopt.allow(allowed);
+  hold.object.iopt.space.allow(allowed);
 }
 
 /** IOMMU_IOAS_MAP. */
@@ -213,9 +214,9 @@ export function* ioasUnmap(ucmd: Cmd<typeof iommu_ioas_unmap>): Task {
   using hold = ucmd.ctx.lookup(ioas_id, Ioas);
   const { iopt } = hold.object;
   yield COST.IOCTL;
-  let bytes: bigint;
+  const done = { bytes: 0n };
   if (iova === 0n && length === IOVA_MAX) {
-    bytes = yield* iopt.unmap(0n, IOVA_MAX);
+    yield* iopt.unmap(0n, IOVA_MAX, done);
   } else {
     notWhole('iova', iova);
     notWhole('length', length);
@@ -224,9 +225,12 @@ export function* ioasUnmap(ucmd: Cmd<typeof iommu_ioas_unmap>): Task {
     if (last > IOVA_MAX) {
       throw new Errno('EOVERFLOW', `iova 0x${hex(iova)} + length 0x${hex(length)} wraps`);
     }
-    bytes = yield* iopt.unmap(iova, last);
+    yield* iopt.unmap(iova, last, done);
+    if (done.bytes === 0n) {
+      throw new Errno('ENOENT', `nothing is mapped in ${rangeText({ start: iova, last })}`);
+    }
   }
-  ucmd.respond({ length: bytes });
+  ucmd.respond({ length: done.bytes });
 }
 
 /** IOMMU_OPTION. */

@@ -6,8 +6,9 @@ import { Errno } from '../errno.ts';
 import type { DirtyRecord } from '../iommu/ops.ts';
 import type { Mm } from '../mm.ts';
 
-/** Bytes of the bitmap that are read and written at once. */
-const CHUNK_BYTES = 4096n;
+/** Bytes of the bitmap that are read and written at once: as many as a page has. */
+const CHUNK_BYTES = 4096;
+const CHUNK_BITS = BigInt(CHUNK_BYTES * 8);
 
 export class IovaBitmap {
   readonly #mm: Mm;
@@ -16,6 +17,11 @@ export class IovaBitmap {
   readonly #last: bigint;
   /** log2 of the bytes that a bit stands for. */
   readonly #shift: bigint;
+  /** Bits to set in one chunk of the bitmap, and the bytes of it that they touch. */
+  readonly #bits = new Uint8Array(CHUNK_BYTES);
+  #chunk = 0n;
+  #from = CHUNK_BYTES;
+  #to = 0;
 
   /** @param range `pageSize` above 0; where it is no power of two, its lowest set bit counts */
   constructor(
@@ -32,8 +38,8 @@ export class IovaBitmap {
   }
 
   /**
-   * Sets the bits of a run of bytes, as far as they are in the range. Memory that is not there is
-   * passed over: dirty bits are lost then, as upstream.
+   * Notes the bits of a run of bytes, as far as they are in the range; `flush` sets the last of
+   * them. Memory that is not there is passed over: dirty bits are lost then, as upstream.
    */
   readonly record: DirtyRecord = (iova, bytes) => {
     const first = iova > this.#iova ? iova : this.#iova;
@@ -42,30 +48,42 @@ export class IovaBitmap {
     if (first > last) return;
     const lastBit = (last - this.#iova) >> this.#shift;
     for (let bit = (first - this.#iova) >> this.#shift; bit <= lastBit; ) {
-      const chunk = bit / (CHUNK_BYTES * 8n);
-      const chunkLast = (chunk + 1n) * CHUNK_BYTES * 8n - 1n;
+      const chunk = bit / CHUNK_BITS;
+      if (chunk !== this.#chunk) this.flush();
+      this.#chunk = chunk;
+      const chunkLast = (chunk + 1n) * CHUNK_BITS - 1n;
       const to = chunkLast < lastBit ? chunkLast : lastBit;
-      if (!this.#set(bit, to)) return;
+      this.#note(Number(bit % CHUNK_BITS), Number(to % CHUNK_BITS));
       bit = to + 1n;
     }
   };
 
-  /** Sets bits of one chunk. False: the memory is not there. */
-  #set(from: bigint, to: bigint): boolean {
-    const firstByte = from / 8n;
-    const address = this.#address + firstByte;
-    const length = Number(to / 8n - firstByte) + 1;
+  /** Sets the bits that are only noted yet in the caller's memory, which keeps its other bits. */
+  flush(): void {
+    const base = this.#address + this.#chunk * BigInt(CHUNK_BYTES);
+    // A chunk lies across two pages of the caller's, of which one may be missing.
+    const pageEnd = CHUNK_BYTES - Number(base % BigInt(CHUNK_BYTES));
+    this.#write(base, this.#from, Math.min(this.#to, pageEnd));
+    this.#write(base, Math.max(this.#from, pageEnd), this.#to);
+    if (this.#from < this.#to) this.#bits.fill(0, this.#from, this.#to);
+    this.#from = CHUNK_BYTES;
+    this.#to = 0;
+  }
+
+  #write(base: bigint, from: number, to: number): void {
+    if (from >= to) return;
     try {
-      const bytes = this.#mm.copyFrom(address, length);
-      const base = firstByte * 8n;
-      for (let bit = Number(from - base); bit <= Number(to - base); bit++) {
-        bytes[bit >>> 3]! |= 1 << (bit & 7);
-      }
-      this.#mm.copyTo(address, bytes);
-      return true;
+      const bytes = this.#mm.copyFrom(base + BigInt(from), to - from);
+      for (let at = from; at < to; at++) bytes[at - from]! |= this.#bits[at]!;
+      this.#mm.copyTo(base + BigInt(from), bytes);
     } catch (error) {
-      if (error instanceof Errno) return false;
-      throw error;
+      if (!(error instanceof Errno)) throw error;
     }
+  }
+
+  #note(from: number, to: number): void {
+    for (let bit = from; bit <= to; bit++) this.#bits[bit >>> 3]! |= 1 << (bit & 7);
+    this.#from = Math.min(this.#from, from >>> 3);
+    this.#to = Math.max(this.#to, (to >>> 3) + 1);
   }
 }

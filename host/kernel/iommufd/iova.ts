@@ -1,14 +1,14 @@
 /** Where IOMMU_IOAS_MAP and COPY put a mapping that names no IOVA (iopt_alloc_iova). */
 import { Errno } from '../errno.ts';
 import type { Interval, IntervalSet } from './interval-set.ts';
-import { holes, IOVA_MAX } from './interval-set.ts';
+import { IOVA_MAX } from './interval-set.ts';
 import { hex, PAGE_SIZE } from './pages.ts';
 
 const PAGE = BigInt(PAGE_SIZE);
 /** Alignment beyond a PMD page gains nothing. */
 const ALIGNMENT_MAX = 2n << 20n;
 const LENGTH_MAX = (1n << 63n) - 1n;
-/** Without an allowed list: everything but the first and last page. IOVA 0 is never given. */
+/** Everything but the first and last page. IOVA 0 is never given. */
 const ANYWHERE: Interval = { start: PAGE, last: IOVA_MAX - PAGE };
 
 export interface Wanted {
@@ -42,18 +42,40 @@ export function allocateIova(
       `user_va 0x${hex(address)} can only be aligned to ${alignment.toString()}, not ${need}`,
     );
   }
-  const windows = allowed.size > 0 ? allowed : [ANYWHERE];
-  for (const window of windows) {
-    for (const hole of holes(window, reserved, areas)) {
-      const aligned = (hole.start + alignment - 1n) & -alignment;
+  for (const window of windowsOf(allowed)) {
+    let at = window.start;
+    for (;;) {
+      const aligned = (at + alignment - 1n) & -alignment;
       const start = aligned | (address % PAGE);
-      if (start !== 0n && start + length - 1n <= hole.last) return start;
+      const last = start + length - 1n;
+      if (last > window.last) break;
+      const reserve = reserved.firstIn(start, last);
+      const area = areas.firstIn(start, last);
+      if (reserve !== undefined) at = reserve.last + 1n;
+      else if (area !== undefined) at = areas.roomFrom(area.last + 1n, length);
+      else if (start === 0n) at = 1n;
+      else return start;
     }
   }
   throw new Errno(
     'ENOSPC',
     `no room for 0x${hex(length)} bytes aligned to ${alignment.toString()}`,
   );
+}
+
+/** The allowed ranges as they are looked through: neighbours are one, and the ends are cut off. */
+function windowsOf(allowed: IntervalSet<Interval>): Interval[] {
+  if (allowed.size === 0) return [ANYWHERE];
+  const windows: Interval[] = [];
+  for (const range of allowed) {
+    const start = range.start > ANYWHERE.start ? range.start : ANYWHERE.start;
+    const last = range.last < ANYWHERE.last ? range.last : ANYWHERE.last;
+    const before = windows.at(-1);
+    if (start > last) continue;
+    if (before?.last === start - 1n) windows[windows.length - 1] = { start: before.start, last };
+    else windows.push({ start, last });
+  }
+  return windows;
 }
 
 function preferredAlignment(length: bigint, address: bigint): bigint {

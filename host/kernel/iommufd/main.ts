@@ -29,10 +29,13 @@ export class IommufdFile implements FileOps {
   readonly name = '[iommufd]';
   readonly ctx: IommufdCtx;
   readonly #commands: Commands;
+  readonly #last: number;
 
-  constructor(ctx: IommufdCtx, commands: Commands) {
+  /** @param last the highest of the commands' numbers, of the 256 of their ioctl type */
+  constructor(ctx: IommufdCtx, commands: Commands, last: number) {
     this.ctx = ctx;
     this.#commands = commands;
+    this.#last = last;
   }
 
   /**
@@ -41,9 +44,15 @@ export class IommufdFile implements FileOps {
    * @throws Errno EFAULT; ENOTTY: no such command; EINVAL: `size` below the command's minimum;
    *   E2BIG: something in the part the kernel does not know; what the command says
    */
-  *ioctl(caller: Caller, _file: OpenFile, request: number, argument: number): Task<number> {
-    if (!isIommufd(request, this.#commands)) {
-      return yield* vfioCompat(this.ctx, caller, request, argument);
+  ioctl(
+    caller: Caller,
+    _file: OpenFile,
+    request: number,
+    argument: number,
+  ): Task<number | undefined> | Task {
+    const number = request & 0xff;
+    if (number < FIRST_NUMBER || number > this.#last) {
+      return vfioCompat(this.ctx, caller, request, argument);
     }
     const address = BigInt(argument);
     const size = readSize(caller, address);
@@ -56,8 +65,7 @@ export class IommufdFile implements FileOps {
       throw new Errno('EINVAL', `size ${size} is below ${struct.minSize}`);
     }
     const bytes = copyArgument(caller, address, size, struct);
-    this.ctx.kernel.failpoints.point('iommufd:copy_from_user');
-    return (yield* found.run(this.ctx, caller, bytes, address, size)) ?? 0;
+    return found.run(this.ctx, caller, bytes, address, size);
   }
 
   mmap(_caller: Caller, file: OpenFile, request: MmapRequest): MmapResult {
@@ -72,13 +80,15 @@ export class IommufdFile implements FileOps {
     const name = NAMES.get(request) ?? `0x${request.toString(16)}`;
     const found = IOMMUFD_IOCTLS.find(({ cmd }) => cmd === request);
     if (found === undefined) return { name, args: '' };
-    let size = 0;
-    try {
-      size = readSize(caller, BigInt(argument));
-    } catch {
-      return { name, args: '' };
-    }
-    return { name, args: describeArgument(caller.mm, argument, found.struct, size) };
+    const args = this.ctx.kernel.failpoints.suspended(() => {
+      try {
+        const size = readSize(caller, BigInt(argument));
+        return describeArgument(caller.mm, argument, found.struct, size);
+      } catch {
+        return '';
+      }
+    });
+    return { name, args };
   }
 }
 
@@ -100,27 +110,21 @@ export function ctxFromFd(caller: Caller, fd: number): IommufdCtx {
 export function iommufdInit(kernel: Kernel, more: Commands = new Map()): void {
   const global = new IommufdGlobal();
   const commands = new Map([...COMMANDS, ...more]);
+  const last = Math.max(...commands.keys()) & 0xff;
   kernel.addLeftover('objects', () => global.objects);
   const open = (pid: number, accounting: 'user' | 'mm'): IommufdFile => {
     kernel.failpoints.point('iommufd:open');
     const ctx = new IommufdCtx(kernel, pid, global);
     ctx.accounting = accounting;
-    return new IommufdFile(ctx, commands);
+    return new IommufdFile(ctx, commands, last);
   };
   kernel.registerDevice('/dev/iommu', ({ pid }) => open(pid, 'user'));
   kernel.registerDevice('/dev/vfio/vfio', ({ pid }) => open(pid, 'mm'));
 }
 
-/** Whether the number is in iommufd's part of the shared ioctl space. */
-function isIommufd(request: number, commands: Commands): boolean {
-  const number = request & 0xff;
-  const last = Math.max(...commands.keys()) & 0xff;
-  return number >= FIRST_NUMBER && number <= last;
-}
-
 function readSize(caller: Caller, address: bigint): number {
   const bytes = caller.mm.copyFrom(address, SIZE_FIELD_BYTES);
-  return new DataView(bytes.buffer).getUint32(0, true);
+  return (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
 }
 
 /** copy_struct_from_user: short arguments end in zeros, long ones must. */
@@ -130,13 +134,15 @@ function copyArgument(
   size: number,
   struct: Struct,
 ): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(struct.size);
   for (let at = struct.size; at < size; at += USER_SIZE_MAX) {
     const tail = caller.mm.copyFrom(address + BigInt(at), Math.min(USER_SIZE_MAX, size - at));
     if (tail.some((byte) => byte !== 0)) {
       throw new Errno('E2BIG', `size ${size}: non-zero bytes beyond ${struct.size}`);
     }
   }
-  bytes.set(caller.mm.copyFrom(address, Math.min(size, struct.size)));
+  const given = caller.mm.copyFrom(address, Math.min(size, struct.size));
+  if (size >= struct.size) return given;
+  const bytes = new Uint8Array(struct.size);
+  bytes.set(given);
   return bytes;
 }

@@ -2,8 +2,10 @@
 import type { Task } from '../../syscall.ts';
 import type { iommu_ioas_change_process, iommu_ioas_map_file } from '../../uapi/iommufd.ts';
 import { IOMMU_IOAS_MAP_FIXED_IOVA } from '../../uapi/iommufd.ts';
+import { DmaBuf } from '../dma-buf.ts';
 import { Errno } from '../errno.ts';
 import { COST } from './cost.ts';
+import { dmaBufSource } from './dma-buf-source.ts';
 import { Ioas, MAP_FLAGS, mapSource, notWhole, orUnmap, protOf } from './ioas.ts';
 import type { IommufdCtx } from './object.ts';
 import { fileSource } from './page-source.ts';
@@ -12,10 +14,11 @@ import type { Ucmd } from './ucmd.ts';
 import { onlyFlags, reservedZero } from './ucmd.ts';
 
 /**
- * IOMMU_IOAS_MAP_FILE: as MAP, with the pages of a memory file.
+ * IOMMU_IOAS_MAP_FILE: as MAP, with the pages of a memory file or of a dma-buf.
  *
  * @throws Errno as MAP; EBADF: `fd` is not open. That it is no memory file, or ends too soon, is
- *   EINVAL as soon as a domain wants the pages
+ *   EINVAL as soon as a domain wants the pages. Of a dma-buf: EINVAL: it ends too soon; ENODEV: it
+ *   is revoked; EOPNOTSUPP: another exporter than VFIO
  */
 export function* ioasMapFile(ucmd: Ucmd<typeof iommu_ioas_map_file.fields>): Task {
   const { ctx, process } = ucmd;
@@ -31,7 +34,10 @@ export function* ioasMapFile(ucmd: Ucmd<typeof iommu_ioas_map_file.fields>): Tas
     throw new Errno('EOVERFLOW', `start 0x${start.toString(16)} + length wraps`);
   }
   const { ops } = process.files.get(fd);
-  const source = fileSource(ops.memory, ops.name, start);
+  const source =
+    ops instanceof DmaBuf
+      ? yield* dmaBufSource(ops, start, length)
+      : fileSource(ops.memory, ops.name, start);
   const fixed = (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0;
   const mapping = { source, length, prot, iova: fixed ? iova : null };
   const { iopt } = hold.object;

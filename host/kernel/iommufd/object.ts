@@ -57,6 +57,11 @@ export abstract class IommufdObject {
   /** What it is, in a few words, for the trace. */
   abstract describe(): string;
 
+  /** The object that it is of or on, for traces; 0: none. */
+  get parentId(): number {
+    return 0;
+  }
+
   /** Before a driver's object goes: lets go of what would make `destroyOwned` wait for ever. */
   *preDestroy(): Task {
     // Most objects are waited for by nobody.
@@ -161,6 +166,7 @@ export class IommufdCtx {
   /** Reserves the lowest free id for an object that is being made. @throws Errno ENOMEM, ENOSPC */
   reserve(object: IommufdObject): void {
     this.kernel.failpoints.point(`iommufd:object_alloc:${object.type}`);
+    this.kernel.failpoints.point('iommufd:object_id');
     while (this.#objects.has(this.#lowestFree)) this.#lowestFree++;
     if (this.#lowestFree > ID_MAX) throw new Errno('ENOSPC', 'no object id is left');
     object.id = this.#lowestFree;
@@ -173,8 +179,8 @@ export class IommufdCtx {
     this.#objects.set(object.id, object);
     const { trace } = this.kernel;
     if (!trace.on) return;
-    const { id, type } = object;
-    trace.emit(host.objectNew, { pid: this.pid, id, type, detail: object.describe() });
+    const { id, type, parentId: parent } = object;
+    trace.emit(host.objectNew, { pid: this.pid, id, type, parent, detail: object.describe() });
   }
 
   /** Undoes `reserve` of an object that was never published, without destroying it. */
@@ -194,7 +200,7 @@ export class IommufdCtx {
    * @throws Errno ENOENT: no such id, still being made, or another kind of object
    */
   lookup<T extends IommufdObject>(id: number, kind: Kind<T>): Hold<T> {
-    this.kernel.failpoints.point('iommufd:object_lookup');
+    this.kernel.failpoints.point('iommufd:object_lookup', 'ENOENT');
     const object = this.#objects.get(id);
     if (object === undefined || object === null) {
       throw new Errno('ENOENT', `no object has id ${id}`);

@@ -1,4 +1,9 @@
-/** Where the bytes of a page set are: a process's memory, or a file (enum iopt_address_type). */
+/**
+ * Where the bytes of a page set are: a process's memory, a memory file or a dma-buf (enum
+ * iopt_address_type).
+ */
+import type { Mutex } from '../../machine/scheduler.ts';
+import type { Task } from '../../syscall.ts';
 import { Errno } from '../errno.ts';
 import type { FileMemory } from '../file.ts';
 import type { Mm } from '../mm.ts';
@@ -9,11 +14,31 @@ const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export const hex = (value: bigint | number): string => value.toString(16);
 
+/** One domain's translations of exported memory. */
+export interface ExportedMapping {
+  /** Takes them out of the domain. */
+  unmap(): Task;
+}
+
+/** Memory that is there without pins, until who exports it takes it away. */
+export interface Exported {
+  /** Held while translations are made or taken out. */
+  readonly mutex: Mutex;
+  /** It is gone; areas stay, and map nothing. */
+  readonly revoked: boolean;
+  frame(page: number): number;
+  /** `mapping` is unmapped when the memory is taken away. */
+  track(mapping: ExportedMapping): void;
+  untrack(mapping: ExportedMapping): void;
+}
+
 /** Pages count from the one that has the first mapped byte; bytes from the start of that page. */
 export interface PageSource {
-  readonly kind: 'user' | 'file';
+  readonly kind: 'user' | 'file' | 'dmabuf';
   /** Whose memory; null for a file. */
   readonly mm: Mm | null;
+  /** Only of a dma-buf. */
+  readonly exported?: Exported;
   /** Address, or offset in the file, of the first page. */
   readonly base: bigint;
   /** Where the mapped bytes begin in the first page. */
@@ -33,18 +58,50 @@ export function userSource(mm: Mm, address: bigint, length: bigint): PageSource 
   if (address + length > U64_MAX) {
     throw new Errno('EOVERFLOW', `user_va 0x${hex(address)} + length 0x${hex(length)} wraps`);
   }
-  const base = address - (address % PAGE);
-  return {
-    kind: 'user',
-    mm,
-    base,
-    firstByte: address % PAGE,
-    pin: (page, count, writable) => mm.pin(base + BigInt(page) * PAGE, count, writable),
-    unpin: (pfns) => mm.unpin(pfns),
-    read: (byte, size) => mm.copyFrom(base + byte, size),
-    write: (byte, bytes) => mm.copyTo(base + byte, bytes),
-    release: () => undefined,
-  };
+  return new UserSource(mm, address);
+}
+
+/** A class, because an IOAS may hold a million of them. */
+class UserSource implements PageSource {
+  readonly mm: Mm;
+  readonly #address: bigint;
+
+  constructor(mm: Mm, address: bigint) {
+    this.mm = mm;
+    this.#address = address;
+  }
+
+  get kind(): 'user' {
+    return 'user';
+  }
+
+  get base(): bigint {
+    return this.#address - this.firstByte;
+  }
+
+  get firstByte(): bigint {
+    return this.#address % PAGE;
+  }
+
+  pin(page: number, count: number, writable: boolean): Float64Array<ArrayBuffer> {
+    return this.mm.pin(this.base + BigInt(page) * PAGE, count, writable);
+  }
+
+  unpin(pfns: Iterable<number>): void {
+    this.mm.unpin(pfns);
+  }
+
+  read(byte: bigint, length: number): Uint8Array<ArrayBuffer> {
+    return this.mm.copyFrom(this.base + byte, length);
+  }
+
+  write(byte: bigint, bytes: Uint8Array): void {
+    this.mm.copyTo(this.base + byte, bytes);
+  }
+
+  release(): void {
+    // The memory is the process's.
+  }
 }
 
 /** Part of a file. That it is no memory file shows when its pages are wanted (memfd_pin_folios). */

@@ -4,6 +4,7 @@
  * cover it.
  */
 import { host } from '../../../trace/catalogue/host.ts';
+import type { HostBug } from '../bugs.ts';
 import { Errno } from '../errno.ts';
 import type { Kernel } from '../kernel.ts';
 import type { PinAccount } from './accounting.ts';
@@ -20,11 +21,22 @@ const PIN_BYTES = 8;
 /** Pages whose pin state is kept together; the state exists only while one of them is pinned. */
 const CHUNK_PAGES = 1024;
 
+/** Pages of a chunk up to which plain arrays take less memory than typed ones. */
+const FEW_PAGES = 16;
+
 interface Chunk {
   /** How many holders each page has; 0: not pinned. */
-  readonly users: Int32Array;
-  readonly pfns: Float64Array;
+  readonly users: Int32Array | number[];
+  readonly pfns: Float64Array | number[];
   held: number;
+}
+
+function newChunk(pages: number): Chunk {
+  if (pages > FEW_PAGES) {
+    return { users: new Int32Array(pages), pfns: new Float64Array(pages), held: 0 };
+  }
+  const zeros = new Array<number>(pages).fill(0);
+  return { users: zeros, pfns: [...zeros], held: 0 };
 }
 
 export class IoptPages {
@@ -37,7 +49,8 @@ export class IoptPages {
   pinned = 0;
   readonly #kernel: Kernel;
   readonly #global: IommufdGlobal;
-  readonly #chunks = new Map<number, Chunk>();
+  /** By number; the only one of a short page set has no map around it. */
+  #chunks: Map<number, Chunk> | Chunk | null = null;
   #users = 1;
 
   /**
@@ -85,6 +98,11 @@ export class IoptPages {
     return this.source.firstByte;
   }
 
+  /** Whether the kernel makes a mistake on purpose. */
+  hasBug(bug: HostBug): boolean {
+    return this.#kernel.options.bugs.has(bug);
+  }
+
   /** Every area and every ioctl under way that has it is a user. */
   get(): void {
     this.#users++;
@@ -103,9 +121,11 @@ export class IoptPages {
     this.source.write(byte, bytes);
   }
 
-  /** Frame of a page that is held; -1 for one that is not. */
+  /** Frame of a page that is held; -1 for one that is not. Exported memory needs no hold. */
   pfn(index: number): number {
-    const chunk = this.#chunks.get(Math.floor(index / CHUNK_PAGES));
+    const { exported } = this.source;
+    if (exported !== undefined) return exported.frame(index);
+    const chunk = this.#chunk(Math.floor(index / CHUNK_PAGES));
     const at = index % CHUNK_PAGES;
     return chunk === undefined || chunk.users[at] === 0 ? -1 : chunk.pfns[at]!;
   }
@@ -113,14 +133,19 @@ export class IoptPages {
   /**
    * Adds a holder to `count` pages from `first`, pinning those that have none yet. All or nothing.
    *
+   * @param window pages that may be pinned at once; the memory for a domain's batch is limited
    * @throws Errno EFAULT: not the process's memory, or not writable where the mapping is, or the
    *   process is gone; ENOMEM.
    */
-  hold(first: number, count: number): void {
+  hold(first: number, count: number, window: number = this.#batchPages): void {
+    if (this.source.exported !== undefined) return;
     const before = this.pinned;
     let done = 0;
     try {
-      while (done < count) done += this.#holdRun(first + done, count - done);
+      while (done < count) {
+        done += this.#holdRun(first + done, Math.min(count - done, window));
+      }
+      if (this.pinned > before) this.#kernel.failpoints.point('iommufd:account');
     } catch (error) {
       this.release(first, done);
       throw error;
@@ -137,6 +162,7 @@ export class IoptPages {
 
   /** Takes a holder from `count` pages and unpins those that have none left. */
   release(first: number, count: number): void {
+    if (this.source.exported !== undefined) return;
     const before = this.pinned;
     for (let at = first; at < first + count; ) {
       const number = Math.floor(at / CHUNK_PAGES);
@@ -154,35 +180,29 @@ export class IoptPages {
   #holdRun(at: number, limit: number): number {
     const number = Math.floor(at / CHUNK_PAGES);
     const from = at % CHUNK_PAGES;
-    const window = Math.max(1, Math.floor(this.#global.tempMemoryLimit / PIN_BYTES));
-    const end = Math.min(CHUNK_PAGES, from + limit, from + window);
-    const { failpoints } = this.#kernel;
-    failpoints.point('iommufd:pfn_batch');
-    const chunk: Chunk = this.#chunks.get(number) ?? {
-      users: new Int32Array(CHUNK_PAGES),
-      pfns: new Float64Array(CHUNK_PAGES),
-      held: 0,
-    };
+    const end = Math.min(CHUNK_PAGES, from + limit);
+    const chunk = this.#chunk(number) ?? newChunk(this.#pagesIn(number));
     const wasPinned = chunk.users[from]! > 0;
     let to = from + 1;
     while (to < end && chunk.users[to]! > 0 === wasPinned) to++;
     if (!wasPinned) {
-      failpoints.point('iommufd:pin_user_pages');
+      this.#kernel.failpoints.point('iommufd:pin_user_pages', 'EFAULT');
       using undo = new DisposableStack();
       this.account.charge(to - from);
       undo.defer(() => this.account.uncharge(to - from));
-      chunk.pfns.set(this.source.pin(at, to - from, this.writable), from);
+      const pinned = this.source.pin(at, to - from, this.writable);
+      for (let page = from; page < to; page++) chunk.pfns[page] = pinned[page - from]!;
       undo.move();
       chunk.held += to - from;
       this.pinned += to - from;
-      this.#chunks.set(number, chunk);
+      this.#keep(number, chunk);
     }
     for (let page = from; page < to; page++) chunk.users[page]!++;
     return to - from;
   }
 
   #releaseIn(number: number, from: number, count: number): void {
-    const chunk = this.#chunks.get(number);
+    const chunk = this.#chunk(number);
     if (chunk === undefined) return;
     const gone: number[] = [];
     for (let page = from; page < from + count; page++) {
@@ -190,8 +210,46 @@ export class IoptPages {
     }
     chunk.held -= gone.length;
     this.pinned -= gone.length;
-    if (chunk.held === 0) this.#chunks.delete(number);
+    if (chunk.held === 0) this.#drop(number);
     this.source.unpin(gone);
     this.account.uncharge(gone.length);
+  }
+
+  get #batchPages(): number {
+    return Math.max(1, Math.floor(this.#global.tempMemoryLimit / PIN_BYTES));
+  }
+
+  /** Chunks of all pages there are. */
+  get #chunkCount(): number {
+    return Math.ceil(this.#pageCount / CHUNK_PAGES);
+  }
+
+  get #pageCount(): number {
+    return Math.ceil(Number(this.firstByte + this.length) / PAGE_SIZE);
+  }
+
+  #pagesIn(number: number): number {
+    return Math.min(CHUNK_PAGES, this.#pageCount - number * CHUNK_PAGES);
+  }
+
+  #chunk(number: number): Chunk | undefined {
+    const chunks = this.#chunks;
+    if (chunks === null) return undefined;
+    if (chunks instanceof Map) return chunks.get(number);
+    return number === 0 ? chunks : undefined;
+  }
+
+  #keep(number: number, chunk: Chunk): void {
+    if (this.#chunkCount === 1) {
+      this.#chunks = chunk;
+      return;
+    }
+    const chunks = this.#chunks instanceof Map ? this.#chunks : new Map<number, Chunk>();
+    this.#chunks = chunks.set(number, chunk);
+  }
+
+  #drop(number: number): void {
+    if (this.#chunks instanceof Map) this.#chunks.delete(number);
+    else this.#chunks = null;
   }
 }

@@ -16,7 +16,7 @@ export type Slots = ReadonlyMap<number, { readonly hwpt: Hwpt }>;
 export function checkPasidCompat(slots: Slots, hwpt: Hwpt, pasid: number): void {
   if (pasid === NO_PASID) {
     if (hwpt.pasidCompat) return;
-    const other = [...slots.keys()].find((slot) => slot !== NO_PASID);
+    const other = slots.keys().find((slot) => slot !== NO_PASID);
     if (other === undefined) return;
     const why = `without ALLOC_PASID, and PASID ${other} is attached`;
     throw new Errno('EINVAL', `HWPT ${hwpt.id} for the RID was made ${why}`);

@@ -9,7 +9,7 @@ import { hex } from './pages.ts';
 /**
  * Makes every IOVA of `lasts` the last one of its area, where something is mapped there.
  *
- * @throws Errno EBUSY: the area is on its way; EINVAL: misaligned, an access has it, or a domain may
+ * @throws Errno EBUSY: the area is on its way; EOPNOTSUPP: it maps a dma-buf; EINVAL: misaligned, an access has it, or a domain may
  *   have large pages there; ENOMEM. What was cut before stays cut.
  */
 export function* cut(ctx: IommufdCtx, iopt: IoPagetable, lasts: readonly bigint[]): Task {
@@ -27,6 +27,9 @@ function split(ctx: IommufdCtx, iopt: IoPagetable, area: Area, last: bigint): vo
   if (last === area.start || last === area.last) return;
   const what = `area [0x${hex(area.start)}, 0x${hex(area.last)}]`;
   if (!area.ready || area.preventAccess) throw new Errno('EBUSY', `${what} is on its way`);
+  if (area.pages.source.exported !== undefined) {
+    throw new Errno('EOPNOTSUPP', `${what} maps a dma-buf, and cannot be cut`);
+  }
   const next = last + 1n;
   const nextByte = area.pagesByte + (next - area.start);
   if (next % iopt.alignment !== 0n || nextByte % iopt.alignment !== 0n) {

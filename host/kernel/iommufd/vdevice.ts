@@ -29,6 +29,10 @@ export class IommufdVdevice extends IommufdObject {
     idev.vdevice = this;
   }
 
+  override get parentId(): number {
+    return this.viommu.id;
+  }
+
   describe(): string {
     const { virtId } = this.core;
     return `${this.idev.dev.name} as 0x${virtId.toString(16)} of vIOMMU ${this.viommu.id}`;

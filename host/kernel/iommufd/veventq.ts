@@ -21,6 +21,8 @@ import { IommufdViommu } from './viommu.ts';
 
 const HEADER_BYTES = iommufd_vevent_header.size;
 const SEQUENCE_MAX = 0x7fff_ffff;
+/** Above what any hardware has. */
+const DEPTH_MAX = 1 << 19;
 
 /** An event on its way; without payload it tells that events were lost. */
 interface Vevent {
@@ -51,6 +53,10 @@ export class IommufdVeventq extends IommufdObject implements EventSink {
     this.depth = depth;
     viommu.users++;
     viommu.queues.push(this);
+  }
+
+  override get parentId(): number {
+    return this.viommu.id;
   }
 
   describe(): string {
@@ -109,15 +115,25 @@ export class VeventqFile implements FileOps {
     queue.ctx.reference();
   }
 
-  /** Whole events, oldest first, as many as fit; 0 when there is none. Never blocks. Errno EFAULT. */
+  /**
+   * Whole events, oldest first, as many as fit; 0 when there is none. Never blocks.
+   *
+   * @throws Errno EINVAL: no room for a header, or for the first event; EFAULT; ENOMEM
+   */
   *read(process: Caller, _file: OpenFile, buffer: number, count: number): Task<number> {
+    if (count < HEADER_BYTES) {
+      throw new Errno('EINVAL', `count ${count} is below ${HEADER_BYTES}, a header`);
+    }
     const { mutex, deliver } = this.#queue;
     yield* mutex.lock();
     try {
       let done = 0;
       for (let event = deliver[0]; event !== undefined; event = deliver[0]) {
         const bytes = record(event);
-        if (bytes.length > count - done) break;
+        if (bytes.length > count - done) {
+          if (done > 0 || event.payload === null) break;
+          throw new Errno('EINVAL', `count ${count}, and the first event has ${bytes.length}`);
+        }
         try {
           process.mm.copyTo(BigInt(buffer + done), bytes);
         } catch (error) {
@@ -147,7 +163,7 @@ export class VeventqFile implements FileOps {
 /**
  * IOMMU_VEVENTQ_ALLOC.
  *
- * @throws Errno EOPNOTSUPP: flags, reserved, the default type; EINVAL: depth 0; ENOENT; EEXIST: the
+ * @throws Errno EOPNOTSUPP: flags, reserved, the default type; EINVAL: depth; ENOENT; EEXIST: the
  *   vIOMMU has one of that type; ENOMEM; EMFILE; EFAULT
  */
 export function* veventqAlloc(ucmd: Ucmd<typeof iommu_veventq_alloc.fields>): Task {
@@ -157,7 +173,9 @@ export function* veventqAlloc(ucmd: Ucmd<typeof iommu_veventq_alloc.fields>): Ta
   if (args.type === IOMMU_VEVENTQ_TYPE_DEFAULT) {
     throw new Errno('EOPNOTSUPP', 'a vEVENTQ of the default type');
   }
-  if (args.veventq_depth === 0) throw new Errno('EINVAL', 'depth 0');
+  if (args.veventq_depth === 0 || args.veventq_depth > DEPTH_MAX) {
+    throw new Errno('EINVAL', `depth ${args.veventq_depth} is not within 1..${DEPTH_MAX}`);
+  }
   using hold = ctx.lookup(args.viommu_id, IommufdViommu);
   const viommu = hold.object;
   yield COST.IOCTL;
@@ -173,6 +191,7 @@ export function* veventqAlloc(ucmd: Ucmd<typeof iommu_veventq_alloc.fields>): Ta
     ctx.reserve(queue);
     reserved = true;
     ctx.kernel.failpoints.point('iommufd:veventq_file');
+    ctx.kernel.failpoints.point('iommufd:veventq_fd');
     fd = installed(process, new VeventqFile(queue));
     ucmd.respond({ out_veventq_id: queue.id, out_veventq_fd: fd });
   } catch (error) {

@@ -84,6 +84,18 @@ export function* vfioCompat(
   }
 }
 
+/** The IOAS for VFIO calls is made if there is none (iommufd_vfio_compat_ioas_create). */
+export function* ensureCompatIoas(ctx: IommufdCtx): Task {
+  const ioas = new Ioas(ctx);
+  ctx.reserve(ioas);
+  if (ctx.vfioIoas instanceof Ioas) {
+    yield* ctx.abort(ioas);
+    return;
+  }
+  ctx.vfioIoas = ioas;
+  ctx.publish(ioas);
+}
+
 /** @throws Errno ENODEV: there is none */
 function compatIoas(ctx: IommufdCtx): Hold<Ioas> {
   if (!(ctx.vfioIoas instanceof Ioas)) throw new Errno('ENODEV', 'no IOAS serves VFIO calls');
@@ -106,9 +118,8 @@ function checkExtension(ctx: IommufdCtx, extension: number): number {
   }
 }
 
-/** No HWPT of the model overrides the no-snoop attribute of its devices' DMA. */
 function enforcesCoherency(hwpt: unknown): boolean {
-  return !(hwpt instanceof HwptPaging);
+  return hwpt instanceof HwptPaging && hwpt.enforcesCoherency;
 }
 
 /** @throws Errno EINVAL: neither type 1 nor v2; or as HUGE_PAGES off, for type 1; ENODEV */
@@ -140,7 +151,7 @@ function* mapDma(ctx: IommufdCtx, caller: Caller, address: bigint): Task<number>
 
 /**
  * Type 1 (large pages are off) may cut mappings; v2 unmaps only whole ones. That nothing is mapped
- * is no error.
+ * is no error. `size` becomes what was unmapped, also before a mapping that would be cut.
  *
  * @throws Errno EFAULT; EINVAL: argsz, flags, ALL with a range, size 0; ENODEV; EOVERFLOW; ENOENT: v2
  *   would cut a mapping
@@ -162,10 +173,13 @@ function* unmapDma(ctx: IommufdCtx, caller: Caller, address: bigint): Task<numbe
     if (last > IOVA_MAX) throw new Errno('EOVERFLOW', `iova 0x${hex(iova)} + size wraps`);
     if (!iopt.hugePages) yield* cut(ctx, iopt, iova === 0n ? [last] : [last, iova - 1n]);
   }
-  const something = iopt.areas.firstIn(iova, last) !== undefined;
-  const bytes = something ? yield* iopt.unmap(iova, last) : 0n;
-  const reply = struct.encode({ ...args, size: bytes });
-  caller.mm.copyTo(address, reply.subarray(0, struct.size));
+  const done = { bytes: 0n };
+  try {
+    yield* iopt.unmap(iova, last, done);
+  } finally {
+    const reply = struct.encode({ ...args, size: done.bytes });
+    caller.mm.copyTo(address, reply.subarray(0, struct.size));
+  }
   return 0;
 }
 

@@ -67,7 +67,7 @@ function dmaAvailable(): Uint8Array<ArrayBuffer> {
 }
 
 function iovaRanges(iopt: IoPagetable): Uint8Array<ArrayBuffer> {
-  const list = [...iopt.usable()];
+  const list = [...iopt.space.usable()];
   const { size } = vfio_iommu_type1_info_cap_iova_range;
   const bytes = new Uint8Array(size + list.length * vfio_iova_range.size);
   const view = new DataView(bytes.buffer);

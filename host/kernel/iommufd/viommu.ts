@@ -43,6 +43,10 @@ export class IommufdViommu extends IommufdObject {
     parent.users++;
   }
 
+  override get parentId(): number {
+    return this.parent.id;
+  }
+
   describe(): string {
     return `on HWPT ${this.parent.id}`;
   }

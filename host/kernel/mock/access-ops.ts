@@ -37,6 +37,7 @@ export function* createAccessFile(ucmd: Cmd<typeof iommu_test_create_access>): T
   let fd = -1;
   try {
     yield* attachAccess(file.access, args.id);
+    ctx.kernel.failpoints.point('mock:access_fd');
     fd = process.files.install(file, O_RDWR | O_CLOEXEC);
     ucmd.respond({ out_access_fd: fd });
   } catch (error) {

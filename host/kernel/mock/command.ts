@@ -16,12 +16,13 @@ export interface RawCommand {
   readonly driver: MockDriver;
 }
 
-export type Operation = (raw: RawCommand) => Task;
+/** What it returns is what the ioctl returns; nothing is 0. */
+export type Operation = (raw: RawCommand) => Task<number | undefined> | Task;
 
 /** Binds an operation to the variant it reads. */
 export function operation<F extends Fields>(
   variant: Struct<F>,
-  run: (ucmd: Ucmd<F>, driver: MockDriver) => Task,
+  run: (ucmd: Ucmd<F>, driver: MockDriver) => Task<number | undefined> | Task,
 ): Operation {
   return ({ ctx, caller, bytes, address, userSize, driver }) =>
     run(new Ucmd(ctx, caller, variant, bytes, address, userSize), driver);

@@ -20,6 +20,7 @@ import type {
   UserArray,
   Viommu,
 } from '../iommu/ops.ts';
+import type { Behaviour } from '../release.ts';
 import { MockPageTable } from './page-table.ts';
 
 const NOWHERE = { start: 0n, last: 0n } as const;
@@ -50,7 +51,7 @@ export class MockBlockedDomain extends MockDomain {
 export interface MockPagingShape {
   readonly pageSizes: number;
   readonly aperture: { readonly start: bigint; readonly last: bigint };
-  readonly huge: boolean;
+  readonly dirtyLeaf: Behaviour['dirtyLeaf'];
   /** Null: it cannot track dirty pages. */
   readonly dirtyOps: DirtyOps | null;
 }
@@ -69,7 +70,7 @@ export class MockPagingDomain extends MockDomain {
     this.pageSizes = shape.pageSizes;
     this.aperture = shape.aperture;
     if (shape.dirtyOps !== null) this.dirtyOps = shape.dirtyOps;
-    this.table = new MockPageTable(shape.huge);
+    this.table = new MockPageTable(shape.pageSizes, shape.dirtyLeaf);
   }
 
   /** What `iova` and lengths of checks must be multiples of, bytes. */

@@ -21,6 +21,7 @@ import {
 } from '../../uapi/iommufd-test.ts';
 import { Errno } from '../errno.ts';
 import type {
+  Capability,
   HwInfo,
   IommuDev,
   IommuDomain,
@@ -31,6 +32,7 @@ import type {
 } from '../iommu/ops.ts';
 import { NO_PASID } from '../iommu/ops.ts';
 import type { Kernel } from '../kernel.ts';
+import type { Behaviour } from '../release.ts';
 import { MockDevice } from './device.ts';
 import type { MockPagingShape } from './domain.ts';
 import {
@@ -46,7 +48,9 @@ const PAGING_FLAGS =
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID;
 const PAGE_SIZE = 4096;
 const APERTURE = { start: BigInt(MOCK_APERTURE_START), last: BigInt(MOCK_APERTURE_LAST) } as const;
-const EVERYWHERE = { start: 0n, last: 0xffff_ffff_ffff_ffffn } as const;
+/** What three levels of tables map; leaves have every power of two below it. */
+const TABLE_BYTES = 2 ** 38;
+const WHOLE_TABLE = { start: 0n, last: BigInt(TABLE_BYTES - 1) } as const;
 /** A driver may fail to attach this PASID: every second time, it does. */
 const FAULTY_PASID = 1024;
 
@@ -130,7 +134,7 @@ export class MockDriver implements IommuOps {
     return { type: IOMMU_HW_INFO_TYPE_SELFTEST, bytes };
   }
 
-  capable(dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean {
+  capable(dev: IommuDev, capability: Capability): boolean {
     if (capability === 'dirty') return this.#mine(dev).tracksDirty;
     return capability === 'coherency';
   }
@@ -162,7 +166,7 @@ export class MockDriver implements IommuOps {
       throw new Errno('EOPNOTSUPP', `a paging domain with data of type ${data.type}`);
     }
     const format = data === null ? MOCK_IOMMUPT_DEFAULT : readPayload(data).pagetable_type;
-    const shape = shapeOf(format, device, dirty);
+    const shape = shapeOf(format, device, dirty, this.#kernel.behaviour);
     this.#kernel.failpoints.point('mock:domain_alloc');
     return new MockPagingDomain(this.#label('mock'), this.#domainOps, this, shape);
   }
@@ -266,14 +270,20 @@ function readPayload(data: UserData): { iotlb: number; pagetable_type: number } 
   return iommu_hwpt_selftest.read(new DataView(whole.buffer));
 }
 
-function shapeOf(format: number, device: MockDevice, dirty: boolean): MockPagingShape {
+/** @throws Errno EOPNOTSUPP: no such format */
+function shapeOf(
+  format: number,
+  device: MockDevice,
+  dirty: boolean,
+  { dirtyLeaf }: Behaviour,
+): MockPagingShape {
   const dirtyOps = dirty ? MOCK_DIRTY_OPS : null;
   if (format === MOCK_IOMMUPT_HUGE) {
     const pageSizes = MOCK_HUGE_PAGE_SIZE | PAGE_SIZE;
-    return { pageSizes, aperture: EVERYWHERE, huge: true, dirtyOps };
+    return { pageSizes, aperture: WHOLE_TABLE, dirtyLeaf, dirtyOps };
   }
   if (format !== MOCK_IOMMUPT_DEFAULT) throw new Errno('EOPNOTSUPP', `pagetable_type ${format}`);
-  const huge = device.hugeIova;
-  const pageSizes = MOCK_PAGE_SIZE | (huge ? MOCK_HUGE_PAGE_SIZE : 0);
-  return { pageSizes, aperture: APERTURE, huge, dirtyOps };
+  const huge = device.hugeIova ? MOCK_HUGE_PAGE_SIZE : 0;
+  const pageSizes = dirtyLeaf === 'item' ? MOCK_PAGE_SIZE | huge : TABLE_BYTES - MOCK_PAGE_SIZE;
+  return { pageSizes, aperture: APERTURE, dirtyLeaf, dirtyOps };
 }

@@ -1,159 +1,196 @@
 /**
- * The I/O page table of a mock domain: items of 2 KiB, and leaves of 1 MiB where the domain has
- * them. Dirty bits are the test's to set (drivers/iommu/iommufd/selftest.c).
+ * The I/O page table of a mock domain: leaves of the sizes that the domain has, 2 KiB and up. Dirty
+ * bits are the test's to set (drivers/iommu/iommufd/selftest.c, drivers/iommu/generic_pt).
  */
 import { MOCK_HUGE_PAGE_SIZE, MOCK_PAGE_SIZE } from '../../uapi/iommufd-test.ts';
 import type { DirtyRecord } from '../iommu/ops.ts';
+import type { Behaviour } from '../release.ts';
 
+/** Items of a table; what the items of the next level are larger by. */
 const ITEMS = MOCK_HUGE_PAGE_SIZE / MOCK_PAGE_SIZE;
 const ITEM = BigInt(MOCK_PAGE_SIZE);
+/** What a table of the lowest level maps. */
 const REGION = BigInt(MOCK_HUGE_PAGE_SIZE);
 const UNMAPPED = -1;
 
-/** 1 MiB of IOVA space: one leaf, or items. */
-interface Region {
-  /** Physical address of each item; a leaf has only the first. */
-  readonly items: Float64Array;
-  readonly dirty: Uint8Array;
+/** A page of the I/O page table: an item of a table, or a run of them. */
+interface Leaf {
+  readonly iova: bigint;
+  readonly paddr: number;
+  /** A power of two; `iova` and `paddr` are multiples of it. */
+  readonly bytes: number;
+  dirty: boolean;
+}
+
+/** 1 MiB of IOVA space: (part of) one leaf, or a leaf for each item. */
+type Region = Leaf | Table;
+
+interface Table {
+  readonly leaves: (Leaf | undefined)[];
   /** Items mapped. */
   mapped: number;
 }
 
-/** Part of a range that lies in one region. */
-interface Piece {
-  readonly region: bigint;
-  /** Items `from` (inclusive) to `to`. */
-  readonly from: number;
-  readonly to: number;
-}
-
-const isLeaf = (region: Region): boolean => region.items.length === 1;
-
 export class MockPageTable {
-  readonly #huge: boolean;
+  /** Ascending. */
+  readonly #sizes: readonly number[];
+  readonly #dirtyLeaf: Behaviour['dirtyLeaf'];
   readonly #regions = new Map<bigint, Region>();
 
-  /** @param huge whether there are 1 MiB leaves */
-  constructor(huge: boolean) {
-    this.#huge = huge;
+  /**
+   * @param sizes of leaves in bytes, as a bitmap
+   * @param dirtyLeaf what a dirty leaf is told of as
+   */
+  constructor(sizes: number, dirtyLeaf: Behaviour['dirtyLeaf']) {
+    const powers = Array.from({ length: 52 }, (_, lg2) => 2 ** lg2);
+    this.#sizes = powers.filter((size) => Math.floor(sizes / size) % 2 === 1);
+    this.#dirtyLeaf = dirtyLeaf;
   }
 
   get empty(): boolean {
     return this.#regions.size === 0;
   }
 
-  /** Maps bytes (multiples of 2 KiB). Mapping twice is an error of the model. */
+  /** Maps bytes with the largest leaves that fit. Mapping twice is an error of the model. */
   map(iova: bigint, paddr: number, bytes: number): void {
-    for (const piece of pieces(iova, BigInt(bytes))) {
-      const skipped = Number(piece.region * REGION - iova) + piece.from * MOCK_PAGE_SIZE;
-      this.#mapPiece(piece, paddr + skipped);
+    for (let done = 0; done < bytes; ) {
+      const [at, to] = [iova + BigInt(done), paddr + done];
+      const fits = (size: number): boolean =>
+        size <= bytes - done && to % size === 0 && at % BigInt(size) === 0n;
+      const size = this.#sizes.findLast(fits);
+      if (size === undefined) throw new Error(`no leaf fits at IOVA 0x${at.toString(16)}`);
+      this.#set({ iova: at, paddr: to, bytes: size, dirty: false });
+      done += size;
     }
   }
 
-  /** Unmaps what is mapped of the range; a leaf that it cuts becomes items. */
+  /** Unmaps what is mapped of the range; of a leaf that it cuts the rest stays, item by item. */
   unmap(iova: bigint, bytes: bigint): void {
-    for (const { region: number, from, to } of pieces(iova, bytes)) {
-      let region = this.#regions.get(number);
-      if (region === undefined) continue;
-      if (from === 0 && to === ITEMS) {
-        this.#regions.delete(number);
-        continue;
-      }
-      if (isLeaf(region)) {
-        region = split(region);
-        this.#regions.set(number, region);
-      }
-      for (let item = from; item < to; item++) {
-        if (region.items[item] === UNMAPPED) continue;
-        region.items[item] = UNMAPPED;
-        region.dirty[item] = 0;
-        region.mapped--;
-      }
-      if (region.mapped === 0) this.#regions.delete(number);
+    const end = iova + bytes;
+    for (const leaf of [...this.#leaves(iova, end)]) {
+      this.#clear(leaf);
+      const leafEnd = leaf.iova + BigInt(leaf.bytes);
+      this.#keep(leaf, leaf.iova, iova);
+      this.#keep(leaf, end, leafEnd);
     }
   }
 
   /** Physical address behind `iova`, or -1. */
   lookup(iova: bigint): number {
-    const region = this.#regions.get(iova / REGION);
-    if (region === undefined) return UNMAPPED;
-    if (isLeaf(region)) return region.items[0]! + Number(iova % REGION);
-    const paddr = region.items[Number((iova % REGION) / ITEM)]!;
-    return paddr === UNMAPPED ? UNMAPPED : paddr + Number(iova % ITEM);
+    const leaf = this.#leaf(iova);
+    return leaf === undefined ? UNMAPPED : leaf.paddr + Number(iova - leaf.iova);
   }
 
   /** A device writes there: false where nothing is mapped. */
   setDirty(iova: bigint): boolean {
-    if (this.lookup(iova) === UNMAPPED) return false;
-    const region = this.#regions.get(iova / REGION)!;
-    region.dirty[isLeaf(region) ? 0 : Number((iova % REGION) / ITEM)] = 1;
-    return true;
+    const leaf = this.#leaf(iova);
+    if (leaf !== undefined) leaf.dirty = true;
+    return leaf !== undefined;
   }
 
-  /** Tells what is dirty in the range, whole items and leaves cut to it, and may clear it. */
+  /** Tells what is dirty in the range, and may clear it. */
   readDirty(iova: bigint, bytes: bigint, clear: boolean, record: DirtyRecord | null): void {
-    for (const { region: number, from, to } of pieces(iova, bytes)) {
-      const region = this.#regions.get(number);
-      if (region === undefined) continue;
-      const start = number * REGION;
-      if (isLeaf(region)) {
-        if (region.dirty[0] === 0) continue;
-        record?.(start + BigInt(from) * ITEM, BigInt(to - from) * ITEM);
-        if (clear) region.dirty[0] = 0;
-        continue;
-      }
-      for (let item = from; item < to; item++) {
-        if (region.dirty[item] === 0) continue;
-        record?.(start + BigInt(item) * ITEM, ITEM);
-        if (clear) region.dirty[item] = 0;
+    for (const leaf of this.#leaves(iova, iova + bytes)) {
+      if (!leaf.dirty) continue;
+      record?.(...this.#toldOf(leaf, iova, iova + bytes));
+      if (clear) leaf.dirty = false;
+    }
+  }
+
+  #toldOf(leaf: Leaf, start: bigint, end: bigint): [iova: bigint, bytes: bigint] {
+    const leafEnd = leaf.iova + BigInt(leaf.bytes);
+    if (this.#dirtyLeaf === 'whole') return [leaf.iova, BigInt(leaf.bytes)];
+    const from = leaf.iova > start ? leaf.iova : start;
+    const item = itemBytes(leaf);
+    if (this.#dirtyLeaf === 'item' || item === BigInt(leaf.bytes)) {
+      return [from, (leafEnd < end ? leafEnd : end) - from];
+    }
+    const last = leafEnd - item;
+    return [from, (last < end ? last : end) - from];
+  }
+
+  #leaf(iova: bigint): Leaf | undefined {
+    const region = this.#regions.get(iova / REGION);
+    if (region === undefined || !('leaves' in region)) return region;
+    return region.leaves[Number((iova % REGION) / ITEM)];
+  }
+
+  /** The leaves that meet a range, ascending. */
+  *#leaves(start: bigint, end: bigint): Generator<Leaf> {
+    for (let at = start; at < end; ) {
+      const region = this.#regions.get(at / REGION);
+      const leaf = this.#leaf(at);
+      if (leaf !== undefined) {
+        yield leaf;
+        at = leaf.iova + BigInt(leaf.bytes);
+      } else if (region === undefined) {
+        at = (at / REGION + 1n) * REGION;
+      } else {
+        at = (at / ITEM + 1n) * ITEM;
       }
     }
   }
 
-  #mapPiece({ region: number, from, to }: Piece, paddr: number): void {
-    const found = this.#regions.get(number);
-    const whole = to - from === ITEMS;
-    if (whole && found === undefined && this.#huge && paddr % MOCK_HUGE_PAGE_SIZE === 0) {
-      const items = Float64Array.of(paddr);
-      this.#regions.set(number, { items, dirty: new Uint8Array(1), mapped: ITEMS });
+  #set(leaf: Leaf): void {
+    if (leaf.bytes >= MOCK_HUGE_PAGE_SIZE) {
+      for (const number of regionsOf(leaf)) {
+        if (this.#regions.has(number)) throw mappedTwice(leaf);
+        this.#regions.set(number, leaf);
+      }
       return;
     }
-    const region = found ?? {
-      items: new Float64Array(ITEMS).fill(UNMAPPED),
-      dirty: new Uint8Array(ITEMS),
-      mapped: 0,
-    };
-    this.#regions.set(number, region);
-    for (let item = from; item < to; item++) {
-      if (region.items[item] !== UNMAPPED) {
-        const at = number * REGION + BigInt(item) * ITEM;
-        throw new Error(`IOVA 0x${at.toString(16)} is mapped twice`);
-      }
-      region.items[item] = paddr + (item - from) * MOCK_PAGE_SIZE;
+    const number = leaf.iova / REGION;
+    const found = this.#regions.get(number);
+    const region = found ?? { leaves: new Array<Leaf | undefined>(ITEMS), mapped: 0 };
+    if (!('leaves' in region)) throw mappedTwice(leaf);
+    for (const item of itemsOf(leaf)) {
+      if (region.leaves[item] !== undefined) throw mappedTwice(leaf);
+      region.leaves[item] = leaf;
       region.mapped++;
+    }
+    this.#regions.set(number, region);
+  }
+
+  #clear(leaf: Leaf): void {
+    if (leaf.bytes >= MOCK_HUGE_PAGE_SIZE) {
+      for (const number of regionsOf(leaf)) this.#regions.delete(number);
+      return;
+    }
+    const number = leaf.iova / REGION;
+    const region = this.#regions.get(number);
+    if (region === undefined || !('leaves' in region)) return;
+    for (const item of itemsOf(leaf)) {
+      region.leaves[item] = undefined;
+      region.mapped--;
+    }
+    if (region.mapped === 0) this.#regions.delete(number);
+  }
+
+  /** Of a leaf that is no more: the items in a range. */
+  #keep({ iova, paddr, dirty }: Leaf, start: bigint, end: bigint): void {
+    for (let at = start; at < end; at += ITEM) {
+      this.#set({ iova: at, paddr: paddr + Number(at - iova), bytes: MOCK_PAGE_SIZE, dirty });
     }
   }
 }
 
-function* pieces(iova: bigint, bytes: bigint): Generator<Piece> {
-  const end = iova + bytes;
-  for (let at = iova; at < end; ) {
-    const region = at / REGION;
-    const next = (region + 1n) * REGION;
-    const stop = next < end ? next : end;
-    const base = region * REGION;
-    const to = Number((stop - base + ITEM - 1n) / ITEM);
-    yield { region, from: Number((at - base) / ITEM), to };
-    at = stop;
-  }
+/** Size of the items that the leaf consists of. */
+function itemBytes({ bytes }: Leaf): bigint {
+  let item = MOCK_PAGE_SIZE;
+  while (item * ITEMS <= bytes) item *= ITEMS;
+  return BigInt(item);
 }
 
-/** The items of a leaf, each as dirty as it was. */
-function split(leaf: Region): Region {
-  const first = leaf.items[0]!;
-  return {
-    items: Float64Array.from({ length: ITEMS }, (_, item) => first + item * MOCK_PAGE_SIZE),
-    dirty: new Uint8Array(ITEMS).fill(leaf.dirty[0]!),
-    mapped: ITEMS,
-  };
+function* regionsOf({ iova, bytes }: Leaf): Generator<bigint> {
+  const first = iova / REGION;
+  for (let n = 0; n < bytes / MOCK_HUGE_PAGE_SIZE; n++) yield first + BigInt(n);
+}
+
+function* itemsOf({ iova, bytes }: Leaf): Generator<number> {
+  const first = Number((iova % REGION) / ITEM);
+  for (let n = 0; n < bytes / MOCK_PAGE_SIZE; n++) yield first + n;
+}
+
+function mappedTwice({ iova, bytes }: Leaf): Error {
+  return new Error(`IOVA 0x${iova.toString(16)}, ${bytes} bytes, is mapped twice`);
 }

@@ -33,6 +33,7 @@ import {
   triggerIopf,
   triggerVevent,
 } from './device-ops.ts';
+import { dmabufGet, dmabufRevoke } from './dma-buf-ops.ts';
 import { MockDriver } from './driver.ts';
 
 const OPERATIONS: ReadonlyMap<number, Operation> = new Map([
@@ -69,6 +70,8 @@ const OPERATIONS: ReadonlyMap<number, Operation> = new Map([
   [test.IOMMU_TEST_OP_PASID_REPLACE, operation(test.iommu_test_pasid_replace, pasidReplace)],
   [test.IOMMU_TEST_OP_PASID_DETACH, operation(test.iommu_test_pasid_detach, pasidDetach)],
   [test.IOMMU_TEST_OP_PASID_CHECK_HWPT, operation(test.iommu_test_pasid_check, pasidCheckHwpt)],
+  [test.IOMMU_TEST_OP_DMABUF_GET, operation(test.iommu_test_dmabuf_get, dmabufGet)],
+  [test.IOMMU_TEST_OP_DMABUF_REVOKE, operation(test.iommu_test_dmabuf_revoke, dmabufRevoke)],
 ]);
 
 /** The command, for the table of `/dev/iommu`, and the mock driver that its operations share. */
@@ -80,10 +83,10 @@ export function selftestCommands(kernel: Kernel): Commands {
 }
 
 /** @throws Errno EOPNOTSUPP: no such operation; what the operation says */
-function* runOperation(raw: RawCommand): Task {
+function* runOperation(raw: RawCommand): Task<number | undefined> {
   const { op } = test.iommu_test_cmd.read(new DataView(raw.bytes.buffer));
   const found = OPERATIONS.get(op);
   if (found === undefined) throw new Errno('EOPNOTSUPP', `test operation ${op}`);
   yield COST.IOCTL;
-  yield* found(raw);
+  return (yield* found(raw)) ?? undefined;
 }

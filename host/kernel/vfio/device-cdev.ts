@@ -20,19 +20,48 @@ import { VfioIommufd } from './iommufd.ts';
 import type { VfioPciDevice } from './pci-core.ts';
 
 const ARGSZ_BYTES = 4;
+/** Commands that a device has only at its own node. */
+const OF_CDEV: ReadonlySet<number> = new Set([
+  VFIO_DEVICE_CMD.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+  VFIO_DEVICE_CMD.VFIO_DEVICE_DETACH_IOMMUFD_PT,
+]);
 /** Beyond the structure a longer BIND argument must be zero; looked at in pieces of this size. */
 const TAIL_CHUNK = 4096;
+
+/** A device that was opened through its group: bound and attached already. */
+export interface GroupAccess {
+  readonly iommufd: VfioIommufd;
+  /** The file has gone. */
+  close(): Task;
+}
+
+/** What bars a device's own node while its group is open, and the other way round. */
+export interface GroupGate {
+  /** @throws Errno EBUSY */
+  block(): void;
+  unblock(): void;
+}
 
 export class VfioDeviceFile implements FileOps {
   readonly name: string;
   readonly #device: VfioPciDevice;
+  readonly #gate: GroupGate | null;
+  readonly #access: GroupAccess | null;
   /** Null until BIND succeeds: nothing else works before. */
   #iommufd: VfioIommufd | null = null;
 
   /** @param name of the node, e.g. `vfio0` */
-  constructor(name: string, device: VfioPciDevice) {
+  constructor(
+    name: string,
+    device: VfioPciDevice,
+    gate: GroupGate | null = null,
+    access: GroupAccess | null = null,
+  ) {
     this.name = name;
     this.#device = device;
+    this.#gate = gate;
+    this.#access = access;
+    if (access !== null) this.#iommufd = access.iommufd;
   }
 
   /** @throws Errno EINVAL: not bound yet; ENOTTY: no such command; what the command says */
@@ -43,6 +72,9 @@ export class VfioDeviceFile implements FileOps {
     }
     const iommufd = this.#bound();
     const device = this.#device;
+    if (this.#access !== null && OF_CDEV.has(request)) {
+      throw new Errno('ENOTTY', 'what is attached to a group is its container');
+    }
     switch (request) {
       case VFIO_DEVICE_CMD.VFIO_DEVICE_ATTACH_IOMMUFD_PT:
         yield* this.#attach(iommufd, caller, argument);
@@ -106,7 +138,12 @@ export class VfioDeviceFile implements FileOps {
     const iommufd = this.#iommufd;
     if (iommufd === null) return;
     this.#iommufd = null;
+    if (this.#access !== null) {
+      yield* this.#access.close();
+      return;
+    }
     yield* locked(this.#device, () => endOf(this.#device, iommufd));
+    this.#gate?.unblock();
   }
 
   describe(request: number, argument: number, caller: Caller): { name: string; args: string } {
@@ -114,15 +151,22 @@ export class VfioDeviceFile implements FileOps {
     if (found === undefined) return { name: `0x${request.toString(16)}`, args: '' };
     const { name, struct } = found;
     if (struct === null) return { name, args: '' };
-    let argsz = 0;
-    try {
-      const bytes = caller.mm.copyFrom(BigInt(argument), ARGSZ_BYTES);
-      argsz = new DataView(bytes.buffer).getUint32(0, true);
-    } catch (error) {
-      if (!(error instanceof Errno)) throw error;
-    }
-    return { name, args: describeArgument(caller.mm, argument, struct, argsz) };
+    const args = this.#device.kernel.failpoints.suspended(() => {
+      let argsz = 0;
+      try {
+        const bytes = caller.mm.copyFrom(BigInt(argument), ARGSZ_BYTES);
+        argsz = new DataView(bytes.buffer).getUint32(0, true);
+      } catch (error) {
+        if (!(error instanceof Errno)) throw error;
+      }
+      return describeArgument(caller.mm, argument, struct, argsz);
+    });
+    return { name, args };
   }
+
+  readonly #unblock = function* (this: VfioDeviceFile): Task {
+    this.#gate?.unblock();
+  }.bind(this);
 
   #bound(): VfioIommufd {
     if (this.#iommufd === null) {
@@ -140,9 +184,12 @@ export class VfioDeviceFile implements FileOps {
     if ((flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN) !== 0) {
       throw new Errno('EINVAL', `flags 0x${flags.toString(16)}`);
     }
+    if (this.#access !== null) throw new Errno('EINVAL', 'a device of an open group');
     const device = this.#device;
-    yield* device.mutex.lock();
+    this.#gate?.block();
     const undo = new Undo();
+    undo.defer(this.#unblock);
+    yield* device.mutex.lock();
     try {
       if (this.#iommufd !== null) throw new Errno('EINVAL', `${this.name} is bound`);
       if ((flags & VFIO_DEVICE_BIND_FLAG_TOKEN) !== 0) {
@@ -154,7 +201,6 @@ export class VfioDeviceFile implements FileOps {
       undo.defer(() => bound.unbind());
       yield* device.enable();
       undo.defer(() => device.disable());
-      device.kernel.failpoints.point('vfio:copy_to_user');
       const devid = new Uint8Array(ARGSZ_BYTES);
       new DataView(devid.buffer).setUint32(0, bound.idev.id, true);
       const { out_devid } = vfio_device_bind_iommufd.offsets;

@@ -1,19 +1,37 @@
 /** The vfio-pci driver takes the machine's functions and gives each a node (vfio_pci.c). */
 import type { Task } from '../../syscall.ts';
+import type { IommuGroup } from '../iommu/group.ts';
 import type { Kernel } from '../kernel.ts';
 import { VfioDeviceFile } from './device-cdev.ts';
+import { VfioGroup } from './group.ts';
 import { VfioPciDevice } from './pci-core.ts';
 
 /**
  * Registers `/dev/vfio/devices/vfioN` for every PCI function that an IOMMU translates, N in bus
- * order: without an IOMMU a function cannot be given to a user.
+ * order, and `/dev/vfio/N` for its group: without an IOMMU a function cannot be given to a user.
  */
 export function* vfioPciInit(kernel: Kernel): Task {
+  const groups = new Map<number, VfioGroup>();
   let number = 0;
   for (const pdev of kernel.pciDevices) {
-    if (kernel.iommu.deviceOf(pdev) === undefined) continue;
+    const dev = kernel.iommu.deviceOf(pdev);
+    if (dev === undefined) continue;
     const device = new VfioPciDevice(kernel, pdev);
+    const group = groupFor(kernel, groups, kernel.iommu.groupOf(dev));
+    group.add(device);
     const name = `vfio${number++}`;
-    kernel.registerDevice(`/dev/vfio/devices/${name}`, () => new VfioDeviceFile(name, device));
+    kernel.registerDevice(
+      `/dev/vfio/devices/${name}`,
+      () => new VfioDeviceFile(name, device, group),
+    );
   }
+}
+
+function groupFor(kernel: Kernel, groups: Map<number, VfioGroup>, home: IommuGroup): VfioGroup {
+  const known = groups.get(home.id);
+  if (known !== undefined) return known;
+  const group = new VfioGroup(home);
+  groups.set(home.id, group);
+  kernel.registerDevice(`/dev/vfio/${home.id}`, () => group.open());
+  return group;
 }

@@ -4,6 +4,7 @@ import type { PhysicalMemory } from '../../../devices/memory.ts';
 import { AT, CPL, NO_PASID } from '../../../devices/pci/fabric.ts';
 import type { Descriptor } from '../../../devices/spec/vtd/invalidation.ts';
 import { CAP, ECAP, HOST_CAP, HOST_ECAP } from '../../../devices/spec/vtd/registers.ts';
+import { RestlessUnit } from '../../../devices/vtd/restless-unit.ts';
 import { VtdUnit } from '../../../devices/vtd/unit.ts';
 import type { VtdWorld } from '../../../devices/vtd/world.ts';
 import { Tracer } from '../../../trace/tracer.ts';
@@ -110,6 +111,11 @@ export interface BenchOptions {
   forward?: (descriptor: Descriptor) => boolean;
   /** Functions answer invalidate requests by themselves, unless false. */
   answers?: boolean;
+  /** Byte addresses where locked updates fail. */
+  refusesUpdates?: (address: number) => boolean;
+  cacheNotPresent?: boolean;
+  /** Caches that evict and prefetch at random, by this seed. */
+  restless?: number;
   trace?: Tracer;
 }
 
@@ -150,6 +156,9 @@ export class Bench {
     const world: VtdWorld = {
       memory: this.memory,
       clock: this.clock,
+      ...(options.refusesUpdates === undefined
+        ? {}
+        : { atomics: (address: number) => options.refusesUpdates?.(address) !== true }),
       interrupt: (address, data) => this.msis.push({ address, data }),
       deviceInvalidate: (sid, itag, pasid, global, vpn, shift) => {
         this.invalidations.push({ sid, itag, pasid, global, vpn, shift });
@@ -172,7 +181,10 @@ export class Bench {
     const cap = CAP.encode({ ...CAP.decode([HOST_CAP]), ...options.cap })[0]!;
     const ecap = ECAP.encode({ ...ECAP.decode([HOST_ECAP]), ...options.ecap })[0]!;
     const { haw = 46 } = options;
-    this.unit = new VtdUnit({ cap, ecap, haw, world, trace: this.trace, name: 'host' });
+    const { cacheNotPresent = false, restless } = options;
+    const unit = { cap, ecap, haw, world, trace: this.trace, name: 'host', cacheNotPresent };
+    this.unit =
+      restless === undefined ? new VtdUnit(unit) : new RestlessUnit({ ...unit, seed: restless });
     this.root = this.tables.page();
   }
 
@@ -277,6 +289,7 @@ export class Bench {
     address: bigint;
     pasid: number;
     hasPasid: boolean;
+    priv: boolean;
     type: number;
     at: number;
   } | null {
@@ -293,6 +306,7 @@ export class Bench {
       address: lo,
       pasid: field(40n, 0xfffffn),
       hasPasid: field(31n, 1n) === 1,
+      priv: field(29n, 1n) === 1,
       type: (field(62n, 1n) << 1) | field(28n, 1n),
       at: field(60n, 3n),
     };

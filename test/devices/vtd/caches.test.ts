@@ -1,7 +1,8 @@
 /** What each invalidation drops, and that without it the old translation stays in use. */
-import test from 'ava';
 
 import { Bench, SID } from './bench.ts';
+import { rule } from './rule.ts';
+import type { RuleId } from './rules.ts';
 import { A, D, P, PS, R, RW, US, W } from './tables.ts';
 
 const VA = 0x7f12_3456_7000n;
@@ -250,8 +251,15 @@ const rules: Rule[] = [
   { name: 'cc global', descriptor: [0x11n, 0n], iotlb: '', structures: '' },
 ];
 
+/** The rule of a descriptor. */
+function ruleOf(name: string): RuleId {
+  if (name.startsWith('p_iotlb')) return 'CACHE-5';
+  if (name.startsWith('iotlb')) return 'CACHE-4';
+  return name.startsWith('pc') ? 'CACHE-3' : 'CACHE-2';
+}
+
 for (const { name, descriptor, iotlb, structures } of rules) {
-  test(`${name} drops ${iotlb || 'no translation'}`, (t) => {
+  rule([ruleOf(name)], `${name} drops ${iotlb || 'no translation'}`, (t) => {
     const world = new World();
     world.remap();
     t.is(world.fresh(), '', 'stale without an invalidation');
@@ -259,21 +267,25 @@ for (const { name, descriptor, iotlb, structures } of rules) {
     t.is(world.fresh(), iotlb);
   });
 
-  test(`${name} drops the structures of ${structures || 'none'}`, (t) => {
-    const world = new World();
-    world.retable();
-    world.bench.submit([descriptor]);
-    t.is(world.freshTables(), structures);
-  });
+  rule(
+    [ruleOf(name), 'CACHE-6'],
+    `${name} drops the structures of ${structures || 'none'}`,
+    (t) => {
+      const world = new World();
+      world.retable();
+      world.bench.submit([descriptor]);
+      t.is(world.freshTables(), structures);
+    },
+  );
 }
 
-test('stale structures are used until they are dropped', (t) => {
+rule('CACHE-1', 'stale structures are used until they are dropped', (t) => {
   const world = new World();
   world.retable();
   t.is(world.freshTables(), '');
 });
 
-test('PASID entries: stale until pc; pc leaves translations alone', (t) => {
+rule(['CACHE-1', 'CACHE-3'], 'PASID entries: stale until pc; pc leaves translations alone', (t) => {
   const world = new World();
   const { bench, directory } = world;
   const { tables } = bench;
@@ -296,35 +308,39 @@ test('PASID entries: stale until pc; pc leaves translations alone', (t) => {
   t.is(changed(), '1 2 3');
 });
 
-test('context entries: stale until cc; device-selective with its function mask', (t) => {
-  const bench = new Bench();
-  const { tables } = bench;
-  const sids = [0x100, 0x101, 0x104, 0x108];
-  for (const sid of sids) tables.pasid(tables.context(bench.root, sid), 0, { pgtt: 4 });
-  bench.enable();
-  bench.enableQueue();
-  const touch = (): void => sids.forEach((sid) => bench.unit.translated(sid, 1, false));
-  const cut = (): void =>
-    sids.forEach((sid) => tables.write(tables.contextAddress(bench.root, sid), 0n));
-  const gone = (): string =>
-    sids
-      .filter((sid) => !bench.unit.translated(sid, 1, false))
-      .map((sid) => sid.toString(16))
-      .join(' ');
-  touch();
-  cut();
-  t.is(gone(), '');
-  const device = (sid: number, fm: number): bigint =>
-    0x31n | (BigInt(sid) << 32n) | (BigInt(fm) << 48n);
-  bench.submit([[device(0x101, 0), 0n]]);
-  t.is(gone(), '101');
-  bench.submit([[device(0x100, 1), 0n]]);
-  t.is(gone(), '100 101 104');
-  bench.submit([[device(0x10f, 3), 0n]]);
-  t.is(gone(), '100 101 104 108');
-});
+rule(
+  ['CACHE-1', 'CACHE-2'],
+  'context entries: stale until cc; device-selective with its function mask',
+  (t) => {
+    const bench = new Bench();
+    const { tables } = bench;
+    const sids = [0x100, 0x101, 0x104, 0x108];
+    for (const sid of sids) tables.pasid(tables.context(bench.root, sid), 0, { pgtt: 4 });
+    bench.enable();
+    bench.enableQueue();
+    const touch = (): void => sids.forEach((sid) => bench.unit.translated(sid, 1, false));
+    const cut = (): void =>
+      sids.forEach((sid) => tables.write(tables.contextAddress(bench.root, sid), 0n));
+    const gone = (): string =>
+      sids
+        .filter((sid) => !bench.unit.translated(sid, 1, false))
+        .map((sid) => sid.toString(16))
+        .join(' ');
+    touch();
+    cut();
+    t.is(gone(), '');
+    const device = (sid: number, fm: number): bigint =>
+      0x31n | (BigInt(sid) << 32n) | (BigInt(fm) << 48n);
+    bench.submit([[device(0x101, 0), 0n]]);
+    t.is(gone(), '101');
+    bench.submit([[device(0x100, 1), 0n]]);
+    t.is(gone(), '100 101 104');
+    bench.submit([[device(0x10f, 3), 0n]]);
+    t.is(gone(), '100 101 104 108');
+  },
+);
 
-test('domain-selective cc is global in scalable mode', (t) => {
+rule('CACHE-2', 'domain-selective cc is global in scalable mode', (t) => {
   const bench = new Bench();
   bench.tables.pasid(bench.tables.context(bench.root, SID), 0, { pgtt: 4 });
   bench.enable();
@@ -336,31 +352,35 @@ test('domain-selective cc is global in scalable mode', (t) => {
   t.false(bench.unit.translated(SID, 1, false));
 });
 
-test('SRTP with ESRTPS and TE off drop everything; without ESRTPS, SRTP drops nothing', (t) => {
-  const world = new World();
-  world.remap();
-  world.bench.setRoot();
-  t.is(world.fresh(), EVERYTHING);
+rule(
+  ['REG-SRTP-2', 'REG-TE-2'],
+  'SRTP with ESRTPS and TE off drop everything; without ESRTPS, SRTP drops nothing',
+  (t) => {
+    const world = new World();
+    world.remap();
+    world.bench.setRoot();
+    t.is(world.fresh(), EVERYTHING);
 
-  const off = new World();
-  off.remap();
-  off.bench.gcmd(0x8000_0000, false);
-  off.bench.gcmd(0x8000_0000, true);
-  t.is(off.fresh(), EVERYTHING);
+    const off = new World();
+    off.remap();
+    off.bench.gcmd(0x8000_0000, false);
+    off.bench.gcmd(0x8000_0000, true);
+    t.is(off.fresh(), EVERYTHING);
 
-  const bench = new Bench({ cap: { ESRTPS: 0 } });
-  const { tables } = bench;
-  const fs = tables.page();
-  const leaf = tables.map(fs, 4, VA, OLD | LEAF, LINK);
-  tables.pasid(tables.context(bench.root, SID), 1, { fs });
-  bench.enable();
-  bench.dma(VA, { pasid: 1 });
-  tables.write(leaf, NEW | LEAF);
-  bench.setRoot();
-  t.is(bench.dma(VA, { pasid: 1 }), Number(OLD));
-});
+    const bench = new Bench({ cap: { ESRTPS: 0 } });
+    const { tables } = bench;
+    const fs = tables.page();
+    const leaf = tables.map(fs, 4, VA, OLD | LEAF, LINK);
+    tables.pasid(tables.context(bench.root, SID), 1, { fs });
+    bench.enable();
+    bench.dma(VA, { pasid: 1 });
+    tables.write(leaf, NEW | LEAF);
+    bench.setRoot();
+    t.is(bench.dma(VA, { pasid: 1 }), Number(OLD));
+  },
+);
 
-test('requests without PASID are dropped by RID_PASID', (t) => {
+rule('CACHE-7', 'requests without PASID are dropped by RID_PASID', (t) => {
   const bench = new Bench();
   const { tables } = bench;
   const fs = tables.page();
@@ -378,7 +398,7 @@ test('requests without PASID are dropped by RID_PASID', (t) => {
   t.is(bench.dma(VA), Number(NEW));
 });
 
-test('a page of a large translation takes the whole of it', (t) => {
+rule('CACHE-8', 'a page of a large translation takes the whole of it', (t) => {
   const bench = new Bench();
   const { tables } = bench;
   const fs = tables.page();
@@ -394,7 +414,7 @@ test('a page of a large translation takes the whole of it', (t) => {
   t.is(bench.dma(VA + 0x1000n, { pasid: 1 }), 0x56_8000);
 });
 
-test('nothing that faulted is cached, whatever CM says', (t) => {
+rule(['CACHE-9', 'CM-2'], 'nothing that faulted is cached, whatever CM says', (t) => {
   for (const CM of [0, 1]) {
     const bench = new Bench({ cap: { CM } });
     const { tables } = bench;
@@ -410,7 +430,7 @@ test('nothing that faulted is cached, whatever CM says', (t) => {
   }
 });
 
-test('more pages than the IOTLB holds: all translate, before and after', (t) => {
+rule('CACHE-10', 'more pages than the IOTLB holds: all translate, before and after', (t) => {
   const bench = new Bench({ bytes: 1 << 25 });
   const { tables } = bench;
   const fs = tables.page();

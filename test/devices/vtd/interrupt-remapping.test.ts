@@ -1,6 +1,6 @@
-import test from 'ava';
-
 import { Bench, SID } from './bench.ts';
+import { faultId } from './fault-rules.ts';
+import { rule } from './rule.ts';
 
 const COMPAT = 0xfee0_1000;
 /** Remappable format of an index below 2^15. */
@@ -24,7 +24,7 @@ function ready(): Ready {
 const LOW = 1n | (0x45n << 16n) | (0x300n << 32n);
 const HIGH = BigInt(SID) | (1n << 18n);
 
-test('remapping off: compatibility messages pass, nothing else does', (t) => {
+rule(['IR-1', 'FR-29'], 'remapping off: compatibility messages pass, nothing else does', (t) => {
   const bench = new Bench();
   t.true(bench.unit.interruptRequest(SID, COMPAT, 0x41));
   t.false(bench.unit.interruptRequest(SID, remappable(1), 0));
@@ -33,7 +33,7 @@ test('remapping off: compatibility messages pass, nothing else does', (t) => {
   t.is(bench.takeFault()?.code, 0x29);
 });
 
-test('compatibility messages are blocked unless CFI', (t) => {
+rule(['IR-2', 'FR-25'], 'compatibility messages are blocked unless CFI', (t) => {
   const { bench } = ready();
   t.false(bench.unit.interruptRequest(SID, COMPAT, 0x41));
   t.is(bench.takeFault()?.code, 0x25);
@@ -41,7 +41,7 @@ test('compatibility messages are blocked unless CFI', (t) => {
   t.true(bench.unit.interruptRequest(SID, COMPAT, 0x41));
 });
 
-test('a remapped message goes out in its new form', (t) => {
+rule('IR-3', 'a remapped message goes out in its new form', (t) => {
   const { bench, table } = ready();
   bench.tables.write(table + 5n * 16n, LOW);
   bench.tables.write(table + 5n * 16n + 8n, HIGH);
@@ -77,7 +77,7 @@ const rows: {
 ];
 
 for (const { name, code, low, high, address = remappable(5), data = 0, sid = SID } of rows) {
-  test(`${code.toString(16)}h ${name}`, (t) => {
+  rule([faultId(code), 'FPD-1'], `${code.toString(16)}h ${name}`, (t) => {
     const { bench, table } = ready();
     bench.tables.write(table + 80n, low);
     bench.tables.write(table + 88n, high);
@@ -91,17 +91,21 @@ for (const { name, code, low, high, address = remappable(5), data = 0, sid = SID
   });
 }
 
-test('23h: a table that is nowhere; the index stands in the record', (t) => {
-  const { bench } = ready();
-  bench.w64(0xb8, (1n << 40n) | 3n);
-  t.false(bench.unit.interruptRequest(SID, remappable(99), 0), 'not latched yet');
-  t.is(bench.takeFault()?.code, 0x21);
-  bench.gcmd(0x0100_0000, true);
-  bench.unit.interruptRequest(SID, remappable(7), 0);
-  t.like(bench.takeFault(), { code: 0x23, address: 7n << 48n });
-});
+rule(
+  ['FR-23', 'FR-21', 'REG-SIRTP-1', 'LOG-9'],
+  '23h: a table that is nowhere; the index stands in the record',
+  (t) => {
+    const { bench } = ready();
+    bench.w64(0xb8, (1n << 40n) | 3n);
+    t.false(bench.unit.interruptRequest(SID, remappable(99), 0), 'not latched yet');
+    t.is(bench.takeFault()?.code, 0x21);
+    bench.gcmd(0x0100_0000, true);
+    bench.unit.interruptRequest(SID, remappable(7), 0);
+    t.like(bench.takeFault(), { code: 0x23, address: 7n << 48n });
+  },
+);
 
-test('source validation by bus range and by function mask', (t) => {
+rule('IR-4', 'source validation by bus range and by function mask', (t) => {
   const { bench, table } = ready();
   bench.tables.write(table + 80n, LOW);
   bench.tables.write(table + 88n, 0x0203n | (2n << 18n));

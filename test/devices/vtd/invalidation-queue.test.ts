@@ -1,7 +1,6 @@
-import test from 'ava';
-
 import type { Descriptor } from '../../../devices/spec/vtd/invalidation.ts';
 import { Bench, SID } from './bench.ts';
+import { rule } from './rule.ts';
 
 const IQE = 0x10;
 const ICE = 0x20;
@@ -27,7 +26,7 @@ const status = (bench: Bench, at = STATUS): number => bench.memory.read32(Number
 const iqh = (bench: Bench): number => bench.r32(0x80);
 const iqei = (bench: Bench): number => bench.r32(0xb0) & 0xf;
 
-test('a wait writes its status; nothing happens inside the register write', (t) => {
+rule('IQ-WAIT-1', 'a wait writes its status; nothing happens inside the register write', (t) => {
   const bench = ready();
   bench.put(waitSw(0xdead_beef), STATUS);
   bench.ring();
@@ -39,38 +38,46 @@ test('a wait writes its status; nothing happens inside the register write', (t) 
   t.is(bench.r32(0x9c), 0, 'no IF');
 });
 
-test('the queue wraps, works with translation off, and stands while it is disabled', (t) => {
-  const bench = ready();
-  for (let i = 1; i <= 300; i++) {
-    bench.submit([[waitSw(i), STATUS]], 300);
-    if (status(bench) !== i) t.fail(`wait ${i}`);
-  }
-  t.is(iqh(bench), (300 * 32) % 4096);
-  bench.gcmd(0x0400_0000, false);
-  t.is(iqh(bench), 0);
-  bench.put(waitSw(999), STATUS);
-  bench.ring();
-  bench.clock.run(10_000);
-  t.is(status(bench), 300);
-  t.is(bench.unit.stats.descriptors, 300);
-});
+rule(
+  ['IQ-1', 'IQ-2'],
+  'the queue wraps, works with translation off, and stands while it is disabled',
+  (t) => {
+    const bench = ready();
+    for (let i = 1; i <= 300; i++) {
+      bench.submit([[waitSw(i), STATUS]], 300);
+      if (status(bench) !== i) t.fail(`wait ${i}`);
+    }
+    t.is(iqh(bench), (300 * 32) % 4096);
+    bench.gcmd(0x0400_0000, false);
+    t.is(iqh(bench), 0);
+    bench.put(waitSw(999), STATUS);
+    bench.ring();
+    bench.clock.run(10_000);
+    t.is(status(bench), 300);
+    t.is(bench.unit.stats.descriptors, 300);
+  },
+);
 
-test('IF raises IWC and its message; several waits, one message until cleared', (t) => {
-  const bench = ready();
-  bench.w32(0xa4, 0x55);
-  bench.w32(0xa8, 0xfee0_0000);
-  bench.w32(0xa0, 0);
-  bench.submit([
-    [0x15n, 0n],
-    [0x15n, 0n],
-  ]);
-  t.is(bench.r32(0x9c), 1);
-  t.deepEqual(bench.msis, [{ address: 0xfee0_0000, data: 0x55 }]);
-  bench.w32(0x9c, 1);
-  t.is(bench.r32(0x9c), 0);
-});
+rule(
+  'IQ-WAIT-1',
+  'IF raises IWC and its message; several waits, one message until cleared',
+  (t) => {
+    const bench = ready();
+    bench.w32(0xa4, 0x55);
+    bench.w32(0xa8, 0xfee0_0000);
+    bench.w32(0xa0, 0);
+    bench.submit([
+      [0x15n, 0n],
+      [0x15n, 0n],
+    ]);
+    t.is(bench.r32(0x9c), 1);
+    t.deepEqual(bench.msis, [{ address: 0xfee0_0000, data: 0x55 }]);
+    bench.w32(0x9c, 1);
+    t.is(bench.r32(0x9c), 0);
+  },
+);
 
-test('PD with PDS, and a wait whose status address is nowhere', (t) => {
+rule('IQ-WAIT-3', 'PD with PDS, and a wait whose status address is nowhere', (t) => {
   const bench = ready();
   bench.submit([
     [waitSw(3, DRAIN), STATUS],
@@ -106,35 +113,39 @@ const bad: Bad[] = [
 ];
 
 for (const { name, qw0, qw1 = 0n, iqei: code, options } of bad) {
-  test(`IQE ${code}: ${name}; the head stays, a corrected descriptor goes on`, (t) => {
-    const bench = ready(options);
-    bench.w32(0x3c, 9);
-    bench.w32(0x38, 0);
-    bench.put(waitSw(1), STATUS);
-    const at = bench.put(qw0, qw1);
-    bench.put(waitSw(3), STATUS);
-    bench.ring();
-    bench.clock.run(5000);
-    t.is(status(bench), 1);
-    t.is(iqh(bench), 32);
-    t.is(bench.r32(0x34), IQE);
-    t.is(iqei(bench), code);
-    t.is(bench.msis.length, 1);
-    bench.ring();
-    bench.clock.run(5000);
-    t.is(iqh(bench), 32, 'a new tail does not start it');
-    bench.tables.write(at, waitSw(2));
-    bench.tables.write(at + 8n, STATUS + 4n);
-    bench.w32(0x34, IQE);
-    bench.clock.run(5000);
-    t.is(bench.r32(0x34), 0);
-    t.is(iqh(bench), 96);
-    t.is(status(bench), 3);
-    t.is(status(bench, STATUS + 4n), 2);
-  });
+  rule(
+    ['IQ-IQE-1', 'IQ-IQE-4'],
+    `IQE ${code}: ${name}; the head stays, a corrected descriptor goes on`,
+    (t) => {
+      const bench = ready(options);
+      bench.w32(0x3c, 9);
+      bench.w32(0x38, 0);
+      bench.put(waitSw(1), STATUS);
+      const at = bench.put(qw0, qw1);
+      bench.put(waitSw(3), STATUS);
+      bench.ring();
+      bench.clock.run(5000);
+      t.is(status(bench), 1);
+      t.is(iqh(bench), 32);
+      t.is(bench.r32(0x34), IQE);
+      t.is(iqei(bench), code);
+      t.is(bench.msis.length, 1);
+      bench.ring();
+      bench.clock.run(5000);
+      t.is(iqh(bench), 32, 'a new tail does not start it');
+      bench.tables.write(at, waitSw(2));
+      bench.tables.write(at + 8n, STATUS + 4n);
+      bench.w32(0x34, IQE);
+      bench.clock.run(5000);
+      t.is(bench.r32(0x34), 0);
+      t.is(iqh(bench), 96);
+      t.is(status(bench), 3);
+      t.is(status(bench, STATUS + 4n), 2);
+    },
+  );
 }
 
-test('IQE: reserved words of a 256-bit descriptor', (t) => {
+rule('IQ-IQE-2', 'IQE: reserved words of a 256-bit descriptor', (t) => {
   const bench = ready();
   const at = bench.put(0x11n);
   bench.tables.write(at + 24n, 1n);
@@ -143,7 +154,7 @@ test('IQE: reserved words of a 256-bit descriptor', (t) => {
   t.is(iqei(bench), 4);
 });
 
-test('IQE of the tail: out of range 1, misaligned 6; of the fetch 2', (t) => {
+rule('IQ-IQE-3', 'IQE of the tail: out of range 1, misaligned 6; of the fetch 2', (t) => {
   const bench = ready();
   bench.w32(0x88, 4096);
   bench.clock.run(1000);
@@ -164,20 +175,24 @@ test('IQE of the tail: out of range 1, misaligned 6; of the fetch 2', (t) => {
   t.is(iqei(far), 2);
 });
 
-test('IQE of the mode: 128-bit queue in scalable mode 5, reserved TTM 7', (t) => {
-  const bench = new Bench();
-  bench.setRoot();
-  bench.enableQueue(16);
-  bench.submit([[0x11n, 0n]]);
-  t.is(iqei(bench), 5);
-  const other = new Bench();
-  other.setRoot(2);
-  other.enableQueue();
-  other.submit([[0x11n, 0n]]);
-  t.is(iqei(other), 7);
-});
+rule(
+  ['IQ-IQE-3', 'IQ-3'],
+  'IQE of the mode: 128-bit queue in scalable mode 5, reserved TTM 7',
+  (t) => {
+    const bench = new Bench();
+    bench.setRoot();
+    bench.enableQueue(16);
+    bench.submit([[0x11n, 0n]]);
+    t.is(iqei(bench), 5);
+    const other = new Bench();
+    other.setRoot(2);
+    other.enableQueue();
+    other.submit([[0x11n, 0n]]);
+    t.is(iqei(other), 7);
+  },
+);
 
-test('device-TLB invalidations: arguments, and a wait behind the answers', (t) => {
+rule('IQ-DEV-1', 'device-TLB invalidations: arguments, and a wait behind the answers', (t) => {
   const bench = ready({ answers: false });
   bench.submit([
     [devTlb(SID), 0x11001n],
@@ -200,7 +215,7 @@ test('device-TLB invalidations: arguments, and a wait behind the answers', (t) =
   t.is(status(bench), 1);
 });
 
-test('waits complete in order, each behind its own past only', (t) => {
+rule('IQ-WAIT-1', 'waits complete in order, each behind its own past only', (t) => {
   const bench = ready({ answers: false });
   bench.submit([
     [devTlb(SID), 0n],
@@ -215,7 +230,7 @@ test('waits complete in order, each behind its own past only', (t) => {
   t.is(status(bench, STATUS + 4n), 2);
 });
 
-test('FN holds the queue until its wait is done', (t) => {
+rule('IQ-WAIT-2', 'FN holds the queue until its wait is done', (t) => {
   const bench = ready({ answers: false });
   bench.submit([
     [devTlb(SID), 0n],
@@ -230,7 +245,7 @@ test('FN holds the queue until its wait is done', (t) => {
   t.is(status(bench, STATUS + 4n), 2);
 });
 
-test('at most 32 requests are under way, and at most MIP of one function', (t) => {
+rule('IQ-DEV-2', 'at most 32 requests are under way, and at most MIP of one function', (t) => {
   const bench = ready({ answers: false });
   for (let i = 0; i < 40; i++) bench.put(devTlb(SID), BigInt(i) << 12n);
   bench.ring();
@@ -254,27 +269,31 @@ test('at most 32 requests are under way, and at most MIP of one function', (t) =
   t.is(narrow.invalidations.length, 3);
 });
 
-test('no answer: ITE, waits are aborted, the queue restarts when ITE is cleared', (t) => {
-  const bench = ready({ answers: false });
-  bench.w32(0x38, 0);
-  bench.submit([
-    [devTlb(SID), 0n],
-    [waitSw(1), STATUS],
-  ]);
-  bench.clock.run(TIMEOUT);
-  t.is(bench.r32(0x34), ITE);
-  t.is(Number((bench.r64(0xb0) >> 32n) & 0xffffn), SID);
-  t.is(bench.msis.length, 1);
-  bench.submit([[waitSw(2), STATUS]]);
-  t.is(status(bench), 0, 'the queue stands');
-  bench.w32(0x34, ITE);
-  bench.clock.run(1000);
-  t.is(status(bench), 2, 'the aborted wait never wrote');
-  bench.unit.invalidateComplete(SID, 0);
-  t.is(bench.r32(0x34), ICE, 'too late is unexpected');
-});
+rule(
+  'IQ-ITE-1',
+  'no answer: ITE, waits are aborted, the queue restarts when ITE is cleared',
+  (t) => {
+    const bench = ready({ answers: false });
+    bench.w32(0x38, 0);
+    bench.submit([
+      [devTlb(SID), 0n],
+      [waitSw(1), STATUS],
+    ]);
+    bench.clock.run(TIMEOUT);
+    t.is(bench.r32(0x34), ITE);
+    t.is(Number((bench.r64(0xb0) >> 32n) & 0xffffn), SID);
+    t.is(bench.msis.length, 1);
+    bench.submit([[waitSw(2), STATUS]]);
+    t.is(status(bench), 0, 'the queue stands');
+    bench.w32(0x34, ITE);
+    bench.clock.run(1000);
+    t.is(status(bench), 2, 'the aborted wait never wrote');
+    bench.unit.invalidateComplete(SID, 0);
+    t.is(bench.r32(0x34), ICE, 'too late is unexpected');
+  },
+);
 
-test('each request has its own deadline', (t) => {
+rule('IQ-ITE-1', 'each request has its own deadline', (t) => {
   const bench = ready({ answers: false });
   bench.submit([[devTlb(SID), 0n]], TIMEOUT / 2);
   bench.submit([[devTlb(SID + 1), 0n]], TIMEOUT / 4);
@@ -286,7 +305,7 @@ test('each request has its own deadline', (t) => {
   t.is(Number((bench.r64(0xb0) >> 32n) & 0xffffn), SID + 1);
 });
 
-test('a function that is not there runs into the timeout', (t) => {
+rule('IQ-ITE-1', 'a function that is not there runs into the timeout', (t) => {
   const bench = ready();
   bench.submit([[devTlb(0x0500), 0n]]);
   t.is(bench.r32(0x34), 0);
@@ -295,7 +314,7 @@ test('a function that is not there runs into the timeout', (t) => {
   t.is(Number((bench.r64(0xb0) >> 32n) & 0xffffn), 0x0500);
 });
 
-test('an answer nobody waits for: ICE with its source, and processing goes on', (t) => {
+rule('IQ-ICE-1', 'an answer nobody waits for: ICE with its source, and processing goes on', (t) => {
   const bench = ready({ answers: false });
   bench.submit([[devTlb(SID), 0n]]);
   bench.unit.invalidateComplete(SID + 1, 0);
@@ -310,7 +329,7 @@ test('an answer nobody waits for: ICE with its source, and processing goes on', 
   t.is(bench.r32(0x34), 0);
 });
 
-test('page group responses go to the function, in order', (t) => {
+rule('IQ-PGRP-1', 'page group responses go to the function, in order', (t) => {
   const bench = ready();
   bench.submit([
     [0x5_0108_0019n, 0x1cn],
@@ -322,7 +341,7 @@ test('page group responses go to the function, in order', (t) => {
   ]);
 });
 
-test('legacy mode knows types 1 to 5, in 128 or 256 bits', (t) => {
+rule('IQ-3', 'legacy mode knows types 1 to 5, in 128 or 256 bits', (t) => {
   for (const width of [16, 32]) {
     const bench = new Bench();
     bench.setRoot(0);
@@ -341,7 +360,7 @@ test('legacy mode knows types 1 to 5, in 128 or 256 bits', (t) => {
   }
 });
 
-test('a hostile ring of endless work takes one descriptor per turn of the clock', (t) => {
+rule('IQ-1', 'a hostile ring of endless work takes one descriptor per turn of the clock', (t) => {
   const bench = ready({ answers: false });
   bench.put(devTlb(SID), 0n);
   for (let i = 0; i < 100; i++) bench.put(waitSw(i), STATUS);
@@ -354,37 +373,41 @@ test('a hostile ring of endless work takes one descriptor per turn of the clock'
   t.is(status(bench), 99);
 });
 
-test('a virtual unit hands every descriptor to its world and waits for resume', (t) => {
-  let hold = false;
-  const bench = ready({ forward: () => !hold });
-  bench.submit([
-    [0x11n, 0n],
-    [devTlb(SID), 0n],
-    [0x5_0108_0019n, 0x1cn],
-    [waitSw(1), STATUS],
-  ]);
-  const types = (list: readonly Descriptor[]): string => list.map(({ type }) => type).join(' ');
-  t.is(types(bench.forwarded), 'cc dev_tlb pgrp inv_wait');
-  t.is(status(bench), 1);
-  t.deepEqual(bench.invalidations, []);
-  t.deepEqual(bench.responses, []);
-  hold = true;
-  bench.submit([
-    [waitSw(2), STATUS],
-    [waitSw(3), STATUS],
-  ]);
-  t.is(bench.forwarded.length, 5);
-  t.is(status(bench), 1, 'a wait completes after its forwarding');
-  hold = false;
-  bench.unit.resume();
-  t.is(status(bench), 2);
-  bench.clock.run(1000);
-  t.is(status(bench), 3);
-  bench.unit.resume();
-  t.is(status(bench), 3, 'a resume too many does nothing');
-});
+rule(
+  'IQ-VIRT-1',
+  'a virtual unit hands every descriptor to its world and waits for resume',
+  (t) => {
+    let hold = false;
+    const bench = ready({ forward: () => !hold });
+    bench.submit([
+      [0x11n, 0n],
+      [devTlb(SID), 0n],
+      [0x5_0108_0019n, 0x1cn],
+      [waitSw(1), STATUS],
+    ]);
+    const types = (list: readonly Descriptor[]): string => list.map(({ type }) => type).join(' ');
+    t.is(types(bench.forwarded), 'cc dev_tlb pgrp inv_wait');
+    t.is(status(bench), 1);
+    t.deepEqual(bench.invalidations, []);
+    t.deepEqual(bench.responses, []);
+    hold = true;
+    bench.submit([
+      [waitSw(2), STATUS],
+      [waitSw(3), STATUS],
+    ]);
+    t.is(bench.forwarded.length, 5);
+    t.is(status(bench), 1, 'a wait completes after its forwarding');
+    hold = false;
+    bench.unit.resume();
+    t.is(status(bench), 2);
+    bench.clock.run(1000);
+    t.is(status(bench), 3);
+    bench.unit.resume();
+    t.is(status(bench), 3, 'a resume too many does nothing');
+  },
+);
 
-test('resume from inside forward, and a queue disabled meanwhile', (t) => {
+rule('IQ-VIRT-1', 'resume from inside forward, and a queue disabled meanwhile', (t) => {
   const bench: Bench = ready({
     forward: () => {
       bench.unit.resume();

@@ -1,6 +1,5 @@
-import test from 'ava';
-
 import { Bench, type BenchOptions, SID } from './bench.ts';
+import { rule } from './rule.ts';
 import { A, D, P, PS, R, RW, US, W } from './tables.ts';
 
 const VA = 0x7f00_0000_1000n;
@@ -22,7 +21,7 @@ function ready(options: BenchOptions = {}): { bench: Bench; ring: bigint; direct
 const slot = (bench: Bench, ring: bigint, n: number): bigint[] =>
   [0n, 8n, 16n, 24n].map((at) => bench.tables.read(ring + BigInt(n) * 32n + at));
 
-test('a request becomes a descriptor, PQT moves, PPR raises the event', (t) => {
+rule('PRQ-1', 'a request becomes a descriptor, PQT moves, PPR raises the event', (t) => {
   const { bench, ring } = ready();
   bench.w32(0xe4, 0x66);
   bench.w32(0xe8, 0xfee0_0000);
@@ -42,7 +41,7 @@ test('a request becomes a descriptor, PQT moves, PPR raises the event', (t) => {
   t.is(bench.unit.stats.pageRequests, 3);
 });
 
-test('the page tables do not matter; the ring wraps behind the head', (t) => {
+rule('PRQ-2', 'the page tables do not matter; the ring wraps behind the head', (t) => {
   const { bench, ring } = ready();
   for (let n = 0; n < 300; n++) {
     bench.unit.pageRequest(SID, 5, false, n, true, false, true, n & 511);
@@ -53,61 +52,73 @@ test('the page tables do not matter; the ring wraps behind the head', (t) => {
   t.is(bench.r32(0xdc), PPR);
 });
 
-test('overflow: PRO, automatic success for the last of a group, nothing queued until cleared', (t) => {
-  const { bench } = ready();
-  for (let n = 0; n < 127; n++) bench.unit.pageRequest(SID, 5, false, n, true, false, false, 1);
-  t.is(bench.r32(0xc8), 127 * 32);
-  t.is(bench.r32(0xdc), PPR);
-  bench.unit.pageRequest(SID, 5, false, 500, true, false, false, 1);
-  t.is(bench.r32(0xdc), PPR | PRO);
-  t.deepEqual(bench.responses, [], 'not the last: no answer');
-  bench.unit.pageRequest(SID, 5, false, 501, true, false, true, 1);
-  t.deepEqual(bench.responses, [{ sid: SID, pasid: 5, prgi: 1, code: 0 }]);
-  bench.unit.pageRequest(SID, 5, false, 501, false, false, true, 1);
-  t.is(bench.responses.length, 1, 'a stop marker is never answered');
-  bench.w32(0xc0, bench.r32(0xc8));
-  bench.unit.pageRequest(SID, 5, false, 502, true, false, true, 2);
-  t.is(bench.r32(0xc8), 127 * 32, 'room, but PRO is set');
-  t.is(bench.responses.length, 2);
-  bench.w32(0xdc, PRO);
-  t.is(bench.r32(0xdc), PPR);
-  bench.unit.pageRequest(SID, 5, false, 503, true, false, true, 2);
-  t.is(bench.r32(0xc8), 0);
-  t.is(bench.responses.length, 2);
-});
+rule(
+  'PRQ-3',
+  'overflow: PRO, automatic success for the last of a group, nothing queued until cleared',
+  (t) => {
+    const { bench } = ready();
+    for (let n = 0; n < 127; n++) bench.unit.pageRequest(SID, 5, false, n, true, false, false, 1);
+    t.is(bench.r32(0xc8), 127 * 32);
+    t.is(bench.r32(0xdc), PPR);
+    bench.unit.pageRequest(SID, 5, false, 500, true, false, false, 1);
+    t.is(bench.r32(0xdc), PPR | PRO);
+    t.deepEqual(bench.responses, [], 'not the last: no answer');
+    bench.unit.pageRequest(SID, 5, false, 501, true, false, true, 1);
+    t.deepEqual(bench.responses, [{ sid: SID, pasid: 5, prgi: 1, code: 0 }]);
+    bench.unit.pageRequest(SID, 5, false, 501, false, false, true, 1);
+    t.is(bench.responses.length, 1, 'a stop marker is never answered');
+    bench.w32(0xc0, bench.r32(0xc8));
+    bench.unit.pageRequest(SID, 5, false, 502, true, false, true, 2);
+    t.is(bench.r32(0xc8), 127 * 32, 'room, but PRO is set');
+    t.is(bench.responses.length, 2);
+    bench.w32(0xdc, PRO);
+    t.is(bench.r32(0xdc), PPR);
+    bench.unit.pageRequest(SID, 5, false, 503, true, false, true, 2);
+    t.is(bench.r32(0xc8), 0);
+    t.is(bench.responses.length, 2);
+  },
+);
 
-test('stop marker: queued; without PASID the same bits are an ordinary request', (t) => {
-  const { bench } = ready();
-  bench.unit.pageRequest(SID, 5, false, 0, false, false, true, 9);
-  t.is(bench.r32(0xc8), 32);
-  const { bench: other } = ready();
-  bench.tables.write(bench.tables.contextAddress(bench.root, SID), 0n);
-  other.gcmd(0x8000_0000, false);
-  other.unit.pageRequest(SID, 5, false, 0, false, false, true, 9);
-  t.deepEqual(other.responses, []);
-  other.unit.pageRequest(SID, -1, false, 0, false, false, true, 9);
-  t.deepEqual(other.responses, [{ sid: SID, pasid: -1, prgi: 9, code: 1 }]);
-});
+rule(
+  ['PRQ-5', 'PRQ-6'],
+  'stop marker: queued; without PASID the same bits are an ordinary request',
+  (t) => {
+    const { bench } = ready();
+    bench.unit.pageRequest(SID, 5, false, 0, false, false, true, 9);
+    t.is(bench.r32(0xc8), 32);
+    const { bench: other } = ready();
+    bench.tables.write(bench.tables.contextAddress(bench.root, SID), 0n);
+    other.gcmd(0x8000_0000, false);
+    other.unit.pageRequest(SID, 5, false, 0, false, false, true, 9);
+    t.deepEqual(other.responses, []);
+    other.unit.pageRequest(SID, -1, false, 0, false, false, true, 9);
+    t.deepEqual(other.responses, [{ sid: SID, pasid: -1, prgi: 9, code: 1 }]);
+  },
+);
 
-test('a request that fails its checks: invalid request if it is the last, else dropped', (t) => {
-  const { bench } = ready();
-  bench.unit.pageRequest(SID, 6, false, PAGE, true, false, false, 4);
-  t.deepEqual(bench.responses, []);
-  t.like(bench.takeFault(), { code: 0x59, type: 1, pasid: 6, address: VA });
-  bench.unit.pageRequest(SID, 6, false, PAGE, true, false, true, 4);
-  t.deepEqual(bench.responses, [{ sid: SID, pasid: 6, prgi: 4, code: 1 }]);
-  t.is(bench.r32(0xc8), 0);
-  const off = ready({ ecap: { PRS: 0 } });
-  off.bench.unit.pageRequest(SID, 5, false, PAGE, true, false, true, 4);
-  t.is(off.bench.responses[0]?.code, 1);
-  const legacy = ready();
-  legacy.bench.setRoot(0);
-  legacy.bench.unit.pageRequest(SID, -1, false, PAGE, true, false, true, 4);
-  t.is(legacy.bench.responses[0]?.code, 1);
-  t.is(legacy.bench.takeFault()?.code, 0x32);
-});
+rule(
+  ['PRQ-4', 'PRQ-6', 'FR-32'],
+  'a request that fails its checks: invalid request if it is the last, else dropped',
+  (t) => {
+    const { bench } = ready();
+    bench.unit.pageRequest(SID, 6, false, PAGE, true, false, false, 4);
+    t.deepEqual(bench.responses, []);
+    t.like(bench.takeFault(), { code: 0x59, type: 1, pasid: 6, address: VA });
+    bench.unit.pageRequest(SID, 6, false, PAGE, true, false, true, 4);
+    t.deepEqual(bench.responses, [{ sid: SID, pasid: 6, prgi: 4, code: 1 }]);
+    t.is(bench.r32(0xc8), 0);
+    const off = ready({ ecap: { PRS: 0 } });
+    off.bench.unit.pageRequest(SID, 5, false, PAGE, true, false, true, 4);
+    t.is(off.bench.responses[0]?.code, 1);
+    const legacy = ready();
+    legacy.bench.setRoot(0);
+    legacy.bench.unit.pageRequest(SID, -1, false, PAGE, true, false, true, 4);
+    t.is(legacy.bench.responses[0]?.code, 1);
+    t.is(legacy.bench.takeFault()?.code, 0x32);
+  },
+);
 
-test('a ring that is not in memory answers instead of writing', (t) => {
+rule('PRQ-6', 'a ring that is not in memory answers instead of writing', (t) => {
   const { bench } = ready();
   bench.w64(0xd0, 1n << 40n);
   bench.unit.pageRequest(SID, 5, false, PAGE, true, false, true, 4);
@@ -115,7 +126,7 @@ test('a ring that is not in memory answers instead of writing', (t) => {
   t.is(bench.r32(0xc8), 0);
 });
 
-test('implicit invalidation: page (first and second stage), domain (nested)', (t) => {
+rule('PRQ-7', 'implicit invalidation: page (first and second stage), domain (nested)', (t) => {
   const { bench, directory } = ready();
   const { tables } = bench;
   const LEAF = P | RW | US | A | D;

@@ -1,6 +1,6 @@
-import test from 'ava';
-
 import { Bench, type BenchOptions, SID } from './bench.ts';
+import { faultId } from './fault-rules.ts';
+import { rule } from './rule.ts';
 import { A, D, P, RW, US } from './tables.ts';
 
 const PASID = 70;
@@ -35,7 +35,7 @@ function ready(options: BenchOptions = {}, rootMode = 1): Ready {
   };
 }
 
-test('a sound set of structures translates, with and without PASID', (t) => {
+rule('REQ-4', 'a sound set of structures translates, with and without PASID', (t) => {
   const { bench } = ready();
   t.is(bench.dma(VA, { pasid: PASID, write: true }), Number(PAGE_OUT));
   t.is(bench.dma(VA), Number(PAGE_OUT));
@@ -287,7 +287,7 @@ const rows: Row[] = [
 for (const row of rows) {
   const { code, pasid = PASID, priv = false } = row;
   const hex = code.toString(16);
-  test(`${hex}h ${row.name}`, (t) => {
+  rule(faultId(code), `${hex}h ${row.name}`, (t) => {
     const state = ready(row.options);
     const { bench } = state;
     row.breakIt(state);
@@ -318,7 +318,7 @@ for (const row of rows) {
     }
   });
 
-  test(`${hex}h ${row.name}: FPD of the context entry`, (t) => {
+  rule([faultId(code), 'FPD-1'], `${hex}h ${row.name}: FPD of the context entry`, (t) => {
     const state = ready(row.options);
     const { bench, context } = state;
     bench.tables.or(context, 2n);
@@ -332,7 +332,7 @@ for (const row of rows) {
   });
 }
 
-test('47h: a page request without PRE, when the PASID entry would do', (t) => {
+rule('FR-47', '47h: a page request without PRE, when the PASID entry would do', (t) => {
   const { bench, context } = ready();
   bench.tables.write(context, bench.tables.read(context) & ~0x10n);
   bench.unit.pageRequest(SID, PASID, false, 1, true, false, true, 1);
@@ -341,7 +341,7 @@ test('47h: a page request without PRE, when the PASID entry would do', (t) => {
   t.is(bench.dma(VA, { pasid: PASID }), Number(PAGE_OUT));
 });
 
-test('FPD of directory and PASID entry, even when not present', (t) => {
+rule(['FPD-1', 'FPD-2'], 'FPD of directory and PASID entry, even when not present', (t) => {
   const first = ready();
   first.bench.tables.write(first.directoryEntry, 2n);
   t.is(first.bench.dma(VA, { pasid: PASID }), -0x51);
@@ -354,7 +354,7 @@ test('FPD of directory and PASID entry, even when not present', (t) => {
   t.is(second.bench.ats(VA, { pasid: PASID }), '-- 59');
 });
 
-test('FPD of a cached PASID entry silences page-table faults too', (t) => {
+rule('FPD-3', 'FPD of a cached PASID entry silences page-table faults too', (t) => {
   const { bench, entry } = ready();
   bench.tables.or(entry, 2n);
   t.is(bench.dma(VA, { pasid: PASID }), Number(PAGE_OUT));
@@ -364,7 +364,7 @@ test('FPD of a cached PASID entry silences page-table faults too', (t) => {
   t.is(bench.takeFault()?.code, 0x71, 'the other PASID has no FPD');
 });
 
-test('a translation cached for user requests does not serve privileged ones', (t) => {
+rule('REQ-6', 'a translation cached for user requests does not serve privileged ones', (t) => {
   const { bench } = ready();
   t.is(bench.dma(VA, { pasid: PASID }), Number(PAGE_OUT));
   t.is(bench.dma(VA, { pasid: PASID, priv: true }), -0x5d);
@@ -375,80 +375,96 @@ test('a translation cached for user requests does not serve privileged ones', (t
   );
 });
 
-test('root modes: reserved 30h, abort-DMA 33h, remapping off', (t) => {
-  const { bench } = ready({ ecap: { ADMS: 1 } }, 3);
-  t.is(bench.dma(VA, { pasid: PASID }), -0x33);
-  t.is(bench.takeFault()?.code, 0x33);
-  t.is(bench.ats(VA), 'UR 33');
-  t.false(bench.unit.translated(SID, 5, false));
-  t.is(bench.unit.result.fault, 0x33);
-  bench.unit.pageRequest(SID, PASID, false, 1, true, false, true, 1);
-  t.is(bench.responses[0]?.code, 1);
-  bench.setRoot(2);
-  t.is(bench.dma(VA), -0x30);
-  t.is(bench.ats(VA), 'CA 30');
-  bench.setRoot(1);
-  t.is(bench.dma(VA), Number(PAGE_OUT));
-  bench.gcmd(0x8000_0000, false);
-  t.is(bench.dma(VA, { pasid: PASID, write: true }), Number(VA));
-  t.is(bench.ats(VA), 'UR 0');
-  t.false(bench.unit.translated(SID, 5, false));
-  t.is(bench.unit.result.status, 1);
+rule(
+  ['FR-30', 'FR-33', 'REG-TE-1', 'REG-SRTP-3'],
+  'root modes: reserved 30h, abort-DMA 33h, remapping off',
+  (t) => {
+    const { bench } = ready({ ecap: { ADMS: 1 } }, 3);
+    t.is(bench.dma(VA, { pasid: PASID }), -0x33);
+    t.is(bench.takeFault()?.code, 0x33);
+    t.is(bench.ats(VA), 'UR 33');
+    t.false(bench.unit.translated(SID, 5, false));
+    t.is(bench.unit.result.fault, 0x33);
+    bench.unit.pageRequest(SID, PASID, false, 1, true, false, true, 1);
+    t.is(bench.responses[0]?.code, 1);
+    bench.setRoot(2);
+    t.is(bench.dma(VA), -0x30);
+    t.is(bench.ats(VA), 'CA 30');
+    bench.setRoot(1);
+    t.is(bench.dma(VA), Number(PAGE_OUT));
+    bench.gcmd(0x8000_0000, false);
+    t.is(bench.dma(VA, { pasid: PASID, write: true }), Number(VA));
+    t.is(bench.ats(VA), 'UR 0');
+    t.false(bench.unit.translated(SID, 5, false));
+    t.is(bench.unit.result.status, 1);
 
-  const plain = ready({}, 3);
-  t.is(plain.bench.dma(VA), -0x30, 'abort-DMA needs ADMS');
-  const noScalable = ready({ ecap: { SMTS: 0 } });
-  t.is(noScalable.bench.dma(VA), -0x30);
-});
+    const plain = ready({}, 3);
+    t.is(plain.bench.dma(VA), -0x30, 'abort-DMA needs ADMS');
+    const noScalable = ready({ ecap: { SMTS: 0 } });
+    t.is(noScalable.bench.dma(VA), -0x30);
+  },
+);
 
-test('translated requests: DTE, width and interrupt window; the upper context table', (t) => {
-  const { bench, context } = ready();
-  t.true(bench.unit.translated(SID, 0x300, true));
-  t.is(bench.unit.result.pfn, 0x300);
-  t.false(bench.unit.translated(SID, 2 ** 34, true));
-  t.is(bench.unit.result.fault, 0x83);
-  t.like(bench.takeFault(), { code: 0x83, at: 2, type: 0 });
-  t.false(bench.unit.translated(SID, 0xfee00, false));
-  t.like(bench.takeFault(), { code: 0x87, at: 2, type: 2 });
-  t.is(bench.unit.result.status, 1);
-  const other = SID | 0x80;
-  t.false(bench.unit.translated(other, 0x300, true));
-  t.is(bench.takeFault()?.code, 0x39);
-  bench.tables.context(bench.root, other, { dte: false, pre: false });
-  t.false(bench.unit.translated(other, 0x300, true));
-  t.is(bench.takeFault()?.code, 0x44);
-  t.true(bench.tables.contextAddress(bench.root, other) !== context);
-});
+rule(
+  ['REQ-5', 'REQ-7', 'FR-44', 'FR-83', 'FR-87'],
+  'translated requests: DTE, width and interrupt window; the upper context table',
+  (t) => {
+    const { bench, context } = ready();
+    t.true(bench.unit.translated(SID, 0x300, true));
+    t.is(bench.unit.result.pfn, 0x300);
+    t.false(bench.unit.translated(SID, 2 ** 34, true));
+    t.is(bench.unit.result.fault, 0x83);
+    t.like(bench.takeFault(), { code: 0x83, at: 2, type: 0 });
+    t.false(bench.unit.translated(SID, 0xfee00, false));
+    t.like(bench.takeFault(), { code: 0x87, at: 2, type: 2 });
+    t.is(bench.unit.result.status, 1);
+    const other = SID | 0x80;
+    t.false(bench.unit.translated(other, 0x300, true));
+    t.is(bench.takeFault()?.code, 0x39);
+    bench.tables.context(bench.root, other, { dte: false, pre: false });
+    t.false(bench.unit.translated(other, 0x300, true));
+    t.is(bench.takeFault()?.code, 0x44);
+    t.true(bench.tables.contextAddress(bench.root, other) !== context);
+  },
+);
 
-test('the interrupt window belongs to requests without PASID only', (t) => {
-  const { bench, directory } = ready();
-  const fs = bench.tables.page();
-  bench.tables.map(fs, 4, 0xfee0_1000n, PAGE_OUT | P | RW | US | A | D, P | RW | US);
-  bench.tables.pasid(directory, 9, { fs });
-  t.is(bench.dma(0xfee0_1000n, { pasid: 9 }), Number(PAGE_OUT));
-  t.is(bench.dma(0xfee0_1000n), -0x29);
-  t.is(bench.takeFault()?.code, 0x29);
-  t.is(bench.ats(0xfee0_1000n), '-wu fee01000/12');
-  t.is(bench.ats(0xfee0_1000n, { nw: true }), '--');
-});
+rule(
+  ['REQ-1', 'REQ-2', 'REQ-3'],
+  'the interrupt window belongs to requests without PASID only',
+  (t) => {
+    const { bench, directory } = ready();
+    const fs = bench.tables.page();
+    bench.tables.map(fs, 4, 0xfee0_1000n, PAGE_OUT | P | RW | US | A | D, P | RW | US);
+    bench.tables.pasid(directory, 9, { fs });
+    t.is(bench.dma(0xfee0_1000n, { pasid: 9 }), Number(PAGE_OUT));
+    t.is(bench.dma(0xfee0_1000n), -0x29);
+    t.is(bench.takeFault()?.code, 0x29);
+    t.is(bench.ats(0xfee0_1000n), '-wu fee01000/12');
+    t.is(bench.ats(0xfee0_1000n, { nw: true }), '--');
+  },
+);
 
-test('privileged requests and the RID_PRIV of those without PASID', (t) => {
-  const { bench, directory, context } = ready({ ecap: { RPRIVS: 1 } });
-  const fs = bench.tables.page();
-  bench.tables.map(fs, 4, VA, PAGE_OUT | P | A | D, P | US | A);
-  bench.tables.pasid(directory, 9, { fs, sre: true });
-  bench.tables.pasid(directory, 0, { fs, sre: true, did: 3 });
-  t.is(bench.dma(VA, { pasid: 9 }), -0x81);
-  t.is(bench.ats(VA, { pasid: 9 }), '-- 81');
-  t.is(bench.dma(VA, { pasid: 9, priv: true, write: true }), Number(PAGE_OUT), 'WPE clear');
-  t.is(bench.ats(VA, { pasid: 9, priv: true }), 'rw 300000/12');
-  t.true(bench.unit.result.priv);
-  t.is(bench.dma(VA), -0x81);
-  bench.tables.or(context + 8n, 1n << 20n);
-  bench.setRoot();
-  t.is(bench.dma(VA), Number(PAGE_OUT));
-  bench.tables.pasid(directory, 9, { fs, sre: true, wpe: true });
-  bench.setRoot();
-  t.is(bench.dma(VA, { pasid: 9, priv: true, write: true }), -0x85);
-  t.is(bench.ats(VA, { pasid: 9, priv: true }), 'r- 300000/12');
-});
+rule(
+  ['REQ-4', 'REQ-6', 'ATS-5'],
+  'privileged requests and the RID_PRIV of those without PASID',
+  (t) => {
+    const { bench, directory, context } = ready({ ecap: { RPRIVS: 1 } });
+    const fs = bench.tables.page();
+    bench.tables.map(fs, 4, VA, PAGE_OUT | P | A | D, P | US | A);
+    bench.tables.pasid(directory, 9, { fs, sre: true });
+    bench.tables.pasid(directory, 0, { fs, sre: true, did: 3 });
+    t.is(bench.dma(VA, { pasid: 9 }), -0x81);
+    t.is(bench.ats(VA, { pasid: 9 }), '-- 81');
+    t.is(bench.dma(VA, { pasid: 9, priv: true, write: true }), Number(PAGE_OUT), 'WPE clear');
+    t.is(bench.ats(VA, { pasid: 9, priv: true }), 'rw 300000/12');
+    t.true(bench.unit.result.priv);
+    t.is(bench.dma(VA), -0x81);
+    bench.tables.or(context + 8n, 1n << 20n);
+    bench.setRoot();
+    t.is(bench.dma(VA), Number(PAGE_OUT));
+    bench.tables.pasid(directory, 9, { fs, sre: true, wpe: true });
+    bench.setRoot();
+    t.is(bench.dma(VA, { pasid: 9, priv: true, write: true }), -0x85);
+    t.is(bench.ats(VA, { pasid: 9, priv: true }), 'r- 300000/12');
+  },
+);

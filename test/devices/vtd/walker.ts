@@ -2,9 +2,18 @@
  * A second opinion: the page-table walks written straight from the specification's rules with
  * bigints, no caches and no shortcuts. It shares nothing with the model.
  */
-import type { PhysicalMemory } from '../../../devices/memory.ts';
+
+/** Memory as the walker sees it. */
+export interface WalkerMemory {
+  contains(address: number, length: number): boolean;
+  read64(address: number): bigint;
+  write64(address: number, value: bigint): void;
+  /** Told of each entry read, and as what. */
+  note?(address: number, role: string): void;
+}
 
 export interface Setup {
+  /** 1 first stage, 2 second stage, 3 nested. */
   pgtt: number;
   fsRoot: bigint;
   fsLevels: number;
@@ -13,26 +22,40 @@ export interface Setup {
   ssade: boolean;
   eafe: boolean;
   wpe: boolean;
+  /** PWSNP. */
   snooped: boolean;
+  /** PGSNP. */
+  forceSnoop: boolean;
   haw: number;
   mgaw: number;
   snoopControl: boolean;
   gigabytePages: boolean;
+  /** SSLPS: bit 0 2 MiB, bit 1 1 GiB. */
+  ssLarge: number;
+  /** Memory refuses locked updates. */
+  refuses: (address: number) => boolean;
 }
 
 export interface Ask {
   address: bigint;
   user: boolean;
-  /** 'read' and 'write' must be allowed; 'ats' and 'ats-nw' ask what is. */
-  kind: 'read' | 'write' | 'ats' | 'ats-nw';
+  /** What must be allowed. */
+  read: boolean;
+  write: boolean;
+  /** At least one of the two must be. */
+  either: boolean;
+  /** A page that may be written gets its dirty bit. */
+  dirty: boolean;
 }
 
 export interface Answer {
+  /** 0 or the fault code. */
   fault: number;
   address: bigint;
   read: boolean;
   write: boolean;
   shift: number;
+  snoop: boolean;
 }
 
 class WalkFault extends Error {
@@ -49,26 +72,32 @@ interface Leaf {
   write: boolean;
   shift: number;
   entryAt: bigint;
+  snoop: boolean;
 }
 
-const bitsOf = (value: bigint, hi: number, lo: number): bigint =>
-  (value >> BigInt(lo)) & ((1n << BigInt(hi - lo + 1)) - 1n);
+/** Bits hi:lo of a value. */
+export function bitsOf(value: bigint, hi: number, lo: number): bigint {
+  return (value >> BigInt(lo)) & ((1n << BigInt(hi - lo + 1)) - 1n);
+}
 
 export class Walker {
-  readonly #memory: PhysicalMemory;
+  readonly #memory: WalkerMemory;
   readonly #setup: Setup;
 
-  constructor(memory: PhysicalMemory, setup: Setup) {
+  constructor(memory: WalkerMemory, setup: Setup) {
     this.#memory = memory;
     this.#setup = setup;
   }
 
   ask(ask: Ask): Answer {
+    Error.stackTraceLimit = 0;
     try {
       return this.#setup.pgtt === 2 ? this.#secondOnly(ask) : this.#first(ask);
     } catch (error) {
       if (!(error instanceof WalkFault)) throw error;
-      return { fault: error.code, address: 0n, read: false, write: false, shift: 0 };
+      return { fault: error.code, address: 0n, read: false, write: false, shift: 0, snoop: false };
+    } finally {
+      Error.stackTraceLimit = 10;
     }
   }
 
@@ -80,8 +109,10 @@ export class Walker {
     return this.#memory.read64(n);
   }
 
-  #set(address: bigint, value: bigint): void {
-    this.#memory.write64(Number(address), this.#memory.read64(Number(address)) | value);
+  #set(address: bigint, value: bigint, refused: number): void {
+    const n = Number(address);
+    if (this.#setup.refuses(n)) throw new WalkFault(refused);
+    this.#memory.write64(n, this.#memory.read64(n) | value);
   }
 
   #beyondHaw(entry: bigint): boolean {
@@ -100,6 +131,7 @@ export class Walker {
       const shift = 12 + 9 * (level - 1);
       const at = table + bitsOf(gpa, shift + 8, shift) * 8n;
       const entry = this.#load(at, level === s.ssLevels ? 0x7b : 0x78);
+      this.#memory.note?.(Number(at), `second ${level}`);
       if ((entry & 3n) === 0n) throw new WalkFault(0x79);
       const large = level > 1 && bitsOf(entry, 7, 7) === 1n;
       const leaf = level === 1 || large;
@@ -107,23 +139,20 @@ export class Walker {
       if (bitsOf(entry, 11, 11) === 1n && !(leaf && s.snoopControl)) reserved = true;
       if (large && level > 3) reserved = true;
       if (large && level <= 3 && bitsOf(entry, shift - 1, 12) !== 0n) reserved = true;
+      if (large && level <= 3 && ((s.ssLarge >> (level - 2)) & 1) === 0) reserved = true;
       if (reserved) throw new WalkFault(0x7a);
       read &&= (entry & 1n) !== 0n;
       write &&= (entry & 2n) !== 0n;
       if (!read && !write) throw new WalkFault(0x79);
       if (s.ssade && bitsOf(entry, 8, 8) === 0n) {
         if (!s.snooped) throw new WalkFault(0x7c);
-        this.#set(at, 0x100n);
+        this.#set(at, 0x100n, 0x7d);
       }
       const base = bitsOf(entry, 51, 12) << 12n;
-      if (leaf)
-        return {
-          page: base | (bitsOf(gpa, shift - 1, 12) << 12n),
-          read,
-          write,
-          shift,
-          entryAt: at,
-        };
+      if (leaf) {
+        const page = base | (shift > 12 ? bitsOf(gpa, shift - 1, 12) << 12n : 0n);
+        return { page, read, write, shift, entryAt: at, snoop: bitsOf(entry, 11, 11) === 1n };
+      }
       table = base;
     }
   }
@@ -131,20 +160,22 @@ export class Walker {
   #dirtySecond(leaf: Leaf): void {
     if (!this.#setup.ssade || bitsOf(this.#load(leaf.entryAt, 0), 9, 9) === 1n) return;
     if (!this.#setup.snooped) throw new WalkFault(0x7c);
-    this.#set(leaf.entryAt, 0x200n);
+    this.#set(leaf.entryAt, 0x200n, 0x7d);
   }
 
   #secondOnly(ask: Ask): Answer {
     const leaf = this.#second(ask.address, 0x84);
-    if (ask.kind === 'write' && !leaf.write) throw new WalkFault(0x85);
-    if (ask.kind === 'read' && !leaf.read) throw new WalkFault(0x86);
-    if (leaf.write && (ask.kind === 'write' || ask.kind === 'ats')) this.#dirtySecond(leaf);
-    return this.#answer(ask, leaf.page, leaf.read, leaf.write, leaf.shift);
+    if (ask.write && !leaf.write) throw new WalkFault(0x85);
+    if (ask.read && !leaf.read) throw new WalkFault(0x86);
+    if (leaf.write && ask.dirty) this.#dirtySecond(leaf);
+    const { page, read, write, shift, snoop } = leaf;
+    return this.#answer(page, read, write, shift, snoop);
   }
 
-  #answer(ask: Ask, page: bigint, read: boolean, write: boolean, shift: number): Answer {
+  #answer(page: bigint, read: boolean, write: boolean, shift: number, snoop: boolean): Answer {
     if (page >> 20n === 0xfeen) throw new WalkFault(0x87);
-    return { fault: 0, address: page, read, write: write && ask.kind !== 'ats-nw', shift };
+    const forced = this.#setup.forceSnoop || snoop;
+    return { fault: 0, address: page, read, write, shift, snoop: forced };
   }
 
   /** Host address of a first-stage table, and how its page may be written. */
@@ -163,7 +194,7 @@ export class Walker {
       if (!table.write) throw new WalkFault(0x77);
       this.#dirtySecond(table);
     }
-    this.#set(at, wanted);
+    this.#set(at, wanted, 0x91);
   }
 
   #first(ask: Ask): Answer {
@@ -179,6 +210,7 @@ export class Walker {
       const shift = 12 + 9 * (level - 1);
       const at = table + bitsOf(ask.address, shift + 8, shift) * 8n;
       const entry = this.#load(at, level === s.fsLevels ? 0x73 : 0x70);
+      this.#memory.note?.(Number(at), `first ${level}`);
       if ((entry & 1n) === 0n) throw new WalkFault(0x71);
       const large = level > 1 && bitsOf(entry, 7, 7) === 1n;
       let reserved = this.#beyondHaw(entry);
@@ -195,20 +227,21 @@ export class Walker {
       }
       if (ask.user && !userOk) throw new WalkFault(0x81);
       const writable = rw || !(ask.user || s.wpe);
-      if (ask.kind === 'write' && !writable) throw new WalkFault(0x85);
+      if (ask.write && !writable) throw new WalkFault(0x85);
       const base = (next >> BigInt(shift)) << BigInt(shift);
       const output = base | (bitsOf(ask.address, shift - 1, 0) & ~0xfffn);
       const final = s.pgtt === 3 ? this.#second(output, 0x74) : null;
       const read = final?.read ?? true;
       const write = writable && (final?.write ?? true);
-      if (ask.kind === 'write' && !write) throw new WalkFault(0x85);
-      if (ask.kind === 'read' && !read) throw new WalkFault(0x86);
-      if (write && (ask.kind === 'write' || ask.kind === 'ats')) {
+      if (ask.write && !write) throw new WalkFault(0x85);
+      if (ask.read && !read) throw new WalkFault(0x86);
+      if (ask.either && !read && !write) throw new WalkFault(0x86);
+      if (write && ask.dirty) {
         this.#mark(at, 0x40n, tableLeaf);
         if (final !== null) this.#dirtySecond(final);
       }
       const size = Math.min(shift, final?.shift ?? shift);
-      return this.#answer(ask, final?.page ?? output, read, write, size);
+      return this.#answer(final?.page ?? output, read, write, size, final?.snoop ?? false);
     }
   }
 }

@@ -18,7 +18,7 @@ function sequences(...parts: readonly Uint8Array[]): number[] {
   const reader = new RequestReader();
   const found: number[] = [];
   for (const part of parts) {
-    reader.room().set(part);
+    reader.bytes.set(part, reader.room());
     reader.added(part.length);
     for (let next = reader.next(); next !== undefined; next = reader.next()) {
       found.push(next.sequence);

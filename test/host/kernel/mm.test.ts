@@ -11,13 +11,13 @@ const MIB = 1 << 20;
 
 function world(ramBytes?: number) {
   const { kernel, ram, root, fn } = fakeKernel(ramBytes);
-  const { pages } = kernel;
+  const { pages, failpoints } = kernel;
   return {
     pages,
     ram,
     root,
     fn,
-    mm: new SimulatedMm({ pages, ram, root }),
+    mm: new SimulatedMm({ pages, failpoints, ram, root }),
     total: pages.freePages,
   };
 }

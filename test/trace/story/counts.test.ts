@@ -49,11 +49,11 @@ test('binds are counted and their PASIDs noted in order', (t) => {
 
 test('attaches, replaces and detaches of PASIDs count; those of the RID do not', (t) => {
   const { tally, trace } = tallied();
-  trace.emit(host.attachRid, { device: 'd', domain: 'x' });
-  trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'x' });
-  trace.emit(host.replacePasid, { device: 'd', pasid: 1, from: 'x', to: 'y' });
-  trace.emit(host.replacePasid, { device: 'd', pasid: 1, from: 'y', to: 'z' });
-  trace.emit(host.detachPasid, { device: 'd', pasid: 1, domain: 'z' });
+  trace.emit(host.attachRid, { device: 'd', domain: 'x', hwpt: 0 });
+  trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'x', hwpt: 0 });
+  trace.emit(host.replacePasid, { device: 'd', pasid: 1, from: 'x', to: 'y', hwpt: 0, old: 0 });
+  trace.emit(host.replacePasid, { device: 'd', pasid: 1, from: 'y', to: 'z', hwpt: 0, old: 0 });
+  trace.emit(host.detachPasid, { device: 'd', pasid: 1, domain: 'z', hwpt: 0 });
   t.deepEqual(tally.counts, { ...NONE, attaches: 1, replaces: 2, detaches: 1 });
 });
 

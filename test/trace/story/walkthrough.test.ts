@@ -50,9 +50,9 @@ const ioctl = (trace: Tracer, name: string, args = '') =>
 
 test('an event has the time, the layer, its name and its values', (t) => {
   const { trace, lines } = walked();
-  trace.emit(host.attachPasid, { device: '0000:00:01.0', pasid: 1, domain: 'hwpt 5' });
+  trace.emit(host.attachPasid, { device: '0000:00:01.0', pasid: 1, domain: 'hwpt 5', hwpt: 0 });
   t.deepEqual(lines.map(plain), [
-    '    +0 ns host   attach_device_pasid device=0000:00:01.0 pasid=1 domain=hwpt 5',
+    '    +0 ns host   attach_device_pasid device=00:01.0 pasid=1 domain=hwpt 5',
   ]);
 });
 
@@ -69,12 +69,12 @@ test('indentation follows causes', (t) => {
     });
     {
       using _first = ioctl(trace, 'IOMMU_HWPT_ALLOC');
-      trace.emit(host.objectNew, { pid: 1, id: 4, type: 'hwpt', detail: '' });
+      trace.emit(host.objectNew, { pid: 1, id: 4, type: 'hwpt', parent: 0, detail: '' });
     }
     using _second = ioctl(trace, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT');
-    trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'hwpt 4' });
+    trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'hwpt 4', hwpt: 0 });
   }
-  trace.emit(host.detachPasid, { device: 'd', pasid: 1, domain: 'hwpt 4' });
+  trace.emit(host.detachPasid, { device: 'd', pasid: 1, domain: 'hwpt 4', hwpt: 0 });
   t.deepEqual(
     of(lines, 'event').map((line) => [indentOf(line), line.text.trim().split(' ', 1)[0]]),
     [

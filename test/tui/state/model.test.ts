@@ -1,7 +1,7 @@
 import test from 'ava';
 import type { EventRecord } from '../../../trace/event.ts';
+import { GAUGES, LINKS } from '../../../trace/state/chain.ts';
 import { Tally } from '../../../trace/story/counts.ts';
-import { GAUGES, LINKS } from '../../../tui/state/chain.ts';
 import { EMPTY_MODEL, type Model, reduceModel } from '../../../tui/state/model.ts';
 import { recordRun } from '../events.ts';
 

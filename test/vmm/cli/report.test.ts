@@ -136,7 +136,7 @@ test('the summary says what was done', (t) => {
   for (const pid of [1, 2]) {
     trace.emit(guest.bind, { vm: 'vm0', pid, rid: '00:01.0', pasid: pid, pgd: 0 });
   }
-  trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'x' });
+  trace.emit(host.attachPasid, { device: 'd', pasid: 1, domain: 'x', hwpt: 0 });
   const report = reportOf({ tally });
   t.deepEqual(report.json.pasids, [1, 2]);
   t.deepEqual(summary(report), [

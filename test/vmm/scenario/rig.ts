@@ -30,6 +30,7 @@ import { FS, levelIndex } from '../../../devices/spec/x86/paging.ts';
 import { bootKernel } from '../../../host/kernel/boot.ts';
 import type { Kernel, KernelOptions } from '../../../host/kernel/kernel.ts';
 import { Machine } from '../../../host/machine/machine.ts';
+import { Sanitizer } from '../../../devices/vtd/sanitizer/sanitizer.ts';
 import { UNIT_BASE } from '../../../host/machine/memory-map.ts';
 import type { Task } from '../../../host/syscall.ts';
 import * as uapi from '../../../host/uapi/iommufd.ts';
@@ -52,6 +53,7 @@ export interface Rig {
   readonly kernel: Kernel;
   readonly devices: readonly DsaDevice[];
   readonly events: EventRecord[];
+  readonly sanitizer: Sanitizer | undefined;
   run<T>(task: Task<T>): T;
   /** Lets the world go on until nothing is left to happen; rethrows what a thread threw. */
   settle(): void;
@@ -64,6 +66,8 @@ export interface RigOptions {
   readonly kernel?: KernelOptions;
   readonly ramBytes?: number;
   readonly seed?: number;
+  /** Watch the unit; what is found is in `sanitizer` and among the events. */
+  readonly sanitize?: boolean;
   /** Collect events (slower). */
   readonly trace?: boolean;
 }
@@ -72,7 +76,9 @@ export interface RigOptions {
 export function bootRig(options: RigOptions = {}): Rig {
   const { devices: count = 1, model = {}, ramBytes = 64 * MIB, seed = 11 } = options;
   const devices: DsaDevice[] = [];
+  const sanitizer = options.sanitize === true || process.env['SAN'] ? new Sanitizer() : undefined;
   const machine = new Machine({
+    sanitizer,
     ramBytes,
     seed,
     functions: Array.from({ length: count }, () => (rid, world) => {
@@ -93,12 +99,16 @@ export function bootRig(options: RigOptions = {}): Rig {
     if (!thread.done) throw new Error('the task waits for ever');
     return thread.result as T;
   };
-  const kernel = run(bootKernel(machine, options.kernel));
+  const frames = sanitizer ?? null;
+  const kernel = run(bootKernel(machine, { frames, ...options.kernel }));
+  sanitizer?.watchFrames((pfn) => kernel.pages.isFree(pfn));
+  if (process.env['SAN']) machine.trace.listen((r) => { if (r.def.name === 'iommu_san:report') console.log('SANREPORT', Object.values(r.values).join(' | ')); });
   return {
     machine,
     kernel,
     devices,
     events,
+    sanitizer,
     run,
     settle: () => {
       machine.clock.run();

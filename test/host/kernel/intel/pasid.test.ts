@@ -71,7 +71,12 @@ test('each kind of change goes through no state that is neither the old nor the 
   const { unit } = deviceState(makeWorld().devs[0]!);
   const nested = (root: bigint, ss: number, did: number): EntryWords => {
     const guest = { flags: 0n, pgtbl_addr: root, addr_width: 48, __reserved: 0 };
-    return nestedEntry(unit, guest, { root: ss, addressWidth: 2, dirty: false }, did);
+    return nestedEntry(
+      unit,
+      guest,
+      { root: ss, addressWidth: 2, dirty: false, forceSnooping: false },
+      did,
+    );
   };
   const plain = passThroughEntry(unit);
   const one = nested(0x1000n, 0x8000, 2);

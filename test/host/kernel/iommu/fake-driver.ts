@@ -1,5 +1,6 @@
 /** A driver that only writes down what it is asked, and refuses where the test says so. */
 import { Errno } from '../../../../host/kernel/errno.ts';
+import { FailPoints } from '../../../../host/kernel/failpoint.ts';
 import { IommuCore } from '../../../../host/kernel/iommu/core.ts';
 import type { IommuGroup } from '../../../../host/kernel/iommu/group.ts';
 import type {
@@ -92,7 +93,7 @@ export function twoDevices(driver: FakeDriver): {
   a: IommuDev;
   b: IommuDev;
 } {
-  const core = new IommuCore({ trace: new Tracer(() => 0) });
+  const core = new IommuCore({ trace: new Tracer(() => 0), failpoints: new FailPoints() });
   const a = finish(core.addDevice({ name: 'a', rid: 8 }, driver));
   const group = core.groupOf(a);
   const b = finish(core.addDevice({ name: 'b', rid: 16 }, driver, group));

@@ -225,10 +225,20 @@ test('every failure point of nested alloc, attach and replace leaves the old sta
     if (index === 4) t.is(device.detachPasid(9), 'OK');
     const base = index === 4 ? state() : old;
     for (let n = 1; n < 60; n++) {
-      failpoints.failNth(n);
+      failpoints.failNth(n, 'ENOMEM');
       const result = step();
       const { armed } = failpoints;
+      const lost = index > 0 && failpoints.passed.at(-1) === 'copy_to_user';
       failpoints.disarm();
+      if (lost && !armed) {
+        // VFIO takes the RID back when its answer is lost, whatever was attached, as upstream.
+        t.is(at(0), 'blocked#0');
+        if (index === 1) t.is(device.detachPasid(10), 'OK');
+        if (index === 2) t.is(device.attachPasid(9, before), before);
+        t.is(device.attach(parent), parent);
+        t.deepEqual(state(), base, `step ${index}, the answer lost`);
+        continue;
+      }
       if (armed) {
         t.is(typeof result, 'number', `step ${index} succeeds`);
         if (index === 0) t.is(client.destroy(result as number), 'OK');

@@ -54,3 +54,49 @@ test('holes are exactly the uncovered values', (t) => {
     }),
   );
 });
+
+test('room is found where a scan finds it', (t) => {
+  const disjoint = fc.array(fc.tuple(fc.nat(8), fc.nat(6)), { maxLength: 40 }).map((steps) => {
+    let at = 0n;
+    return steps.map(([hole, length]): Interval => {
+      const start = at + BigInt(hole);
+      at = start + BigInt(length) + 1n;
+      return { start, last: at - 1n };
+    });
+  });
+  const cases = [disjoint, fc.array(fc.nat(60)), fc.bigInt(0n, 300n), fc.bigInt(1n, 10n)] as const;
+  fc.assert(
+    fc.property(...cases, (items, gone, from, length) => {
+      const set = new IntervalSet<Interval>();
+      for (const item of items) set.insert(item);
+      for (const index of gone) if (index < items.length) set.remove(items[index]!);
+      const kept = [...set];
+      let expected = from;
+      while (kept.some((item) => meets(item, { start: expected, last: expected + length - 1n }))) {
+        expected++;
+      }
+      t.is(set.roomFrom(from, length), expected);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('intervals that come in order make no chain', (t) => {
+  const set = new IntervalSet<Interval>();
+  const count = 1 << 16;
+  for (let n = 0n; n < count; n++) set.insert({ start: n * 4n, last: n * 4n + 1n });
+  let compared = 0;
+  const watched = { start: 4n * 40_000n + 2n, last: 4n * 40_000n + 2n };
+  const probe = {
+    get start(): bigint {
+      compared++;
+      return watched.start;
+    },
+    last: watched.last,
+  };
+  set.insert(probe);
+  t.true(compared < 100, `${compared} looks at the start`);
+  t.is(set.roomFrom(0n, 3n), BigInt(count) * 4n - 2n);
+  t.true(set.remove(probe));
+  t.is(set.size, count);
+});

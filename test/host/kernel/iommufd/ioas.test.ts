@@ -131,7 +131,7 @@ test('ids are the lowest free ones from 1, and DESTROY frees them', (t) => {
 
 test('an object whose reply cannot be copied is undone', (t) => {
   const { world, user, client } = setup();
-  world.kernel.failpoints.failAt('iommufd:copy_to_user', 1, 'EFAULT');
+  world.kernel.failpoints.failAt('copy_to_user');
   const { fd } = client;
   t.is(user.refused(fd, IOMMUFD_CMD.IOMMU_IOAS_ALLOC, iommu_ioas_alloc, {}), 'EFAULT');
   t.is(world.kernel.leftovers().objects, 1);
@@ -434,7 +434,7 @@ test('a failure while filling a second domain leaves the first whole', (t) => {
   id(client.hwpt(device.id, ioas));
   let n = 1;
   for (; n < 100; n++) {
-    world.kernel.failpoints.failNth(n);
+    world.kernel.failpoints.failNth(n, 'ENOMEM');
     const result = client.map(ioas, memory, 0x40000, BASE);
     if (world.kernel.failpoints.armed) break;
     t.is(result, 'ENOMEM');

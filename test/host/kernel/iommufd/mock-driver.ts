@@ -2,6 +2,7 @@
 import { PciCap } from '../../../../devices/spec/pci.ts';
 import { Errno } from '../../../../host/kernel/errno.ts';
 import type {
+  Capability,
   DomainType,
   Fault,
   FaultGroup,
@@ -68,6 +69,9 @@ export class MockDriver implements IommuOps {
   readonly invalidated: bigint[] = [];
   maxPasids = 1 << 20;
   coherent = true;
+  /** What it says, and what comes of it. */
+  enforces = false;
+  enforced = true;
   readonly #kernel: Kernel;
   readonly #iopf = new Map<IommuDev, number>();
   #next = 1;
@@ -79,6 +83,7 @@ export class MockDriver implements IommuOps {
       setDevPasid: (domain, dev, pasid, old) => this.#place(dev, pasid, domain, old),
       map: (domain, iova, paddr, bytes, prot) => this.#map(domain, iova, paddr, bytes, prot),
       unmap: (domain, iova, bytes) => this.#unmap(domain, iova, bytes),
+      enforceCacheCoherency: () => this.enforced,
       cacheInvalidateUser: (_domain, array) => this.#invalidate(array),
       free: (domain) => {
         if (!this.live.delete(domain)) throw new Error('a domain is freed twice');
@@ -98,8 +103,10 @@ export class MockDriver implements IommuOps {
     return { type: 1, bytes: Uint8Array.from({ length: 24 }, (_, i) => i + 1) };
   }
 
-  capable(_dev: IommuDev, capability: 'dirty' | 'coherency' | 'ats'): boolean {
-    return capability === 'coherency' ? this.coherent : capability === 'ats';
+  capable(_dev: IommuDev, capability: Capability): boolean {
+    if (capability === 'coherency') return this.coherent;
+    if (capability === 'enforce-coherency') return this.enforces;
+    return capability === 'ats';
   }
 
   *probeDevice(dev: IommuDev): Task {

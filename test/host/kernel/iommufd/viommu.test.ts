@@ -1,5 +1,6 @@
 /** vIOMMUs, vDEVICEs, event queues and hardware queues, on the selftest's IOMMU. */
 import test from 'ava';
+import { errnoName } from '../../../../host/uapi/errno.ts';
 import {
   IOMMU_HW_QUEUE_TYPE_SELFTEST,
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
@@ -144,6 +145,7 @@ test('events: sequence numbers, lost events, and queues that are not there', (t)
   t.is(veventq(s, { viommu_id: made, flags: 1 }), 'EOPNOTSUPP');
   t.is(veventq(s, { viommu_id: made, type: 0 }), 'EOPNOTSUPP');
   t.is(veventq(s, { viommu_id: made, veventq_depth: 0 }), 'EINVAL');
+  t.is(veventq(s, { viommu_id: made, veventq_depth: (1 << 19) + 1 }), 'EINVAL');
   t.is(veventq(s, { viommu_id: s.parent }), 'ENOENT');
   const queue = veventq(s, { viommu_id: made });
   if (typeof queue === 'string') throw new Error(queue);
@@ -161,9 +163,14 @@ test('events: sequence numbers, lost events, and queues that are not there', (t)
     }
     return events;
   };
+  const readError = (bytes: number): string =>
+    errnoName(user.run(user.process.read(queue.fd, tester.payload, bytes)));
   t.deepEqual(read(64), []);
+  t.deepEqual(read(8), []);
+  t.is(readError(0), 'EINVAL');
+  t.is(readError(7), 'EINVAL', 'no room for a header');
   t.is(trigger(s), 'OK');
-  t.deepEqual(read(11), [], 'no part of an event');
+  t.is(readError(11), 'EINVAL', 'no part of an event');
   t.deepEqual(read(64), [[0, 0, 0x10]]);
   for (let n = 0; n < 4; n++) t.is(trigger(s), 'OK');
   t.deepEqual(read(24), [

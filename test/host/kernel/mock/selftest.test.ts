@@ -13,7 +13,7 @@ function bytes(size: number, op: number, length = size): Uint8Array {
 }
 
 test('without the option the command is as unknown as in a kernel without the selftest', (t) => {
-  const it = makeMockWorld(false).tester();
+  const it = makeMockWorld({ selftest: false }).tester();
   t.is(it.user.raw(it.fd, CMD, bytes(72, 9)), 'ENOTTY');
   t.is(it.memoryLimit(100), 'ENOTTY');
 });

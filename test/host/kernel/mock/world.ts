@@ -1,6 +1,6 @@
 /** A whole kernel with the selftest's command, and a program that uses it. */
 import { bootKernel } from '../../../../host/kernel/boot.ts';
-import type { Kernel } from '../../../../host/kernel/kernel.ts';
+import type { Kernel, KernelOptions } from '../../../../host/kernel/kernel.ts';
 import { Machine } from '../../../../host/machine/machine.ts';
 import type { Task } from '../../../../host/syscall.ts';
 import { errnoName } from '../../../../host/uapi/errno.ts';
@@ -32,7 +32,7 @@ export interface MockWorld {
   tester(user?: User): Tester;
 }
 
-export function makeMockWorld(selftest = true): MockWorld {
+export function makeMockWorld(options: KernelOptions = {}): MockWorld {
   const machine = new Machine({ ramBytes: 64 << 20, seed: 1, functions: [] });
   const run = <T>(task: Task<T>): T => {
     const thread = machine.scheduler.spawn('test', task);
@@ -43,7 +43,7 @@ export function makeMockWorld(selftest = true): MockWorld {
     }
     return thread.result as T;
   };
-  const kernel = run(bootKernel(machine, { selftest }));
+  const kernel = run(bootKernel(machine, { selftest: true, ...options }));
   kernel.failpoints.disarm();
   const user = (): User => new User(kernel.createProcess('test'), run);
   return { kernel, run, user, tester: (who = user()) => new Tester(who) };
@@ -222,6 +222,22 @@ export class Tester extends Client {
       data_len: more.length ?? data.length,
       data_uptr: BigInt(more.address ?? this.payload),
       fault_id: more.fault ?? 0,
+    });
+    return result === 'OK' ? out.out_hwpt_id : result;
+  }
+
+  /** A paging HWPT with the mock's payload. */
+  mockPaging(idev: number, ioas: number, flags: number, format: number): IdOrError {
+    const data = uapi.iommu_hwpt_selftest.encode({ pagetable_type: format });
+    this.user.write(this.payload, data);
+    const cmd = IOMMUFD_CMD.IOMMU_HWPT_ALLOC;
+    const { result, out } = this.user.call(this.fd, cmd, iommu_hwpt_alloc, {
+      dev_id: idev,
+      pt_id: ioas,
+      flags,
+      data_type: IOMMU_HWPT_DATA_SELFTEST,
+      data_len: data.length,
+      data_uptr: BigInt(this.payload),
     });
     return result === 'OK' ? out.out_hwpt_id : result;
   }

@@ -111,7 +111,7 @@ test('BIND undoes itself at every failure point', (t) => {
   const device = new Device(user);
   let n = 1;
   for (; n < 50; n++) {
-    world.kernel.failpoints.failNth(n);
+    world.kernel.failpoints.failNth(n, 'ENOMEM');
     const result = device.bind(client.fd);
     if (world.kernel.failpoints.armed) break;
     t.is(result, 'ENOMEM');
