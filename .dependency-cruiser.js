@@ -29,7 +29,7 @@ const zones = [
     name: 'trace-record',
     files: '^trace/record/',
     may: ['^trace/'],
-    npm: ['protobufjs'],
+    npm: ['protobufjs', '@opentelemetry'],
     node: true,
   },
   { name: 'trace-viewer', files: '^trace/viewer/', may: ['^trace/'] },

@@ -24,7 +24,8 @@ export function parseCommandLine(line: string): KernelOptions {
   const words = line.split(/\s+/).map((word) => word.split('=', 2));
   const values = new Map(words.map(([key, value]) => [key ?? '', value ?? '']));
   const program = values.get('program') ?? 'copy';
-  if (program !== 'copy' && program !== 'leave') throw new GuestError('EINVAL', `no program '${program}'`);
+  if (program !== 'copy' && program !== 'leave')
+    throw new GuestError('EINVAL', `no program '${program}'`);
   return {
     name: values.get('name') ?? 'vm0',
     processes: integer(values.get('procs') ?? '1', 'procs', 1, MAX_PROCESSES),

@@ -2,9 +2,8 @@ import type { EventDef, EventRecord, Fields, Values } from './event.ts';
 
 export type Listener = (record: EventRecord) => void;
 
-/** Who tells a hot event: the event, and the text of its first field, known by a small number. */
+/** Who tells a hot event: the event, and the text of its first field, told once a frame. */
 export interface HotSource {
-  readonly number: number;
   readonly def: EventDef;
   readonly text: string;
 }
@@ -63,7 +62,6 @@ export class Tracer {
   /** Present: the only one that asks for hot events. */
   #hot: HotSink | null = null;
   readonly #marks = new Map<string, number>();
-  #sources = 0;
   #seq = 0;
 
   /** @param now virtual time in nanoseconds */
@@ -122,7 +120,7 @@ export class Tracer {
 
   /** What `emitHot` is told by: ask once, when a model is made. */
   source(def: EventDef, text: string): HotSource {
-    return { number: this.#sources++, def, text };
+    return { def, text };
   }
 
   /**

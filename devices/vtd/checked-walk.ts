@@ -35,6 +35,18 @@ export class WalkRequest {
   either = false;
   /** If writable, it will be written: set the dirty bit. */
   dirty = false;
+
+  /** Asks what is at a page, and for nothing to be done there. */
+  lookAt(vpn: number, user: boolean): void {
+    this.vpn = vpn;
+    this.hi = (vpn / 2 ** 32) | 0;
+    this.lo = vpn | 0;
+    this.user = user;
+    this.read = false;
+    this.write = false;
+    this.either = false;
+    this.dirty = false;
+  }
 }
 
 /**

@@ -4,6 +4,10 @@ import { PERM } from '../../trace/perm.ts';
 import type { HotSource, Tracer } from '../../trace/tracer.ts';
 import { TLB } from './iotlb.ts';
 
+/** The IOTLB's permissions are PERM.R and PERM.W, shifted: one shift and no branch. */
+const SHIFT = Math.log2(TLB.R / PERM.R);
+const PERM_MASK = PERM.R | PERM.W;
+
 /** Tells of IOTLB hits, where somebody asks for them: out of line, so that the hit path stays small. */
 export class HitTrace {
   readonly #trace: Tracer;
@@ -16,11 +20,10 @@ export class HitTrace {
 
   /** Page `lo` and `hi` (52 bits) was found with these flags. */
   note(sid: number, pasid: number, flags: number, lo: number, hi: number): void {
-    const perm = ((flags & TLB.R) === 0 ? 0 : PERM.R) | ((flags & TLB.W) === 0 ? 0 : PERM.W);
     this.#trace.emitHot(
       this.#source,
       sid,
-      pasidAndPerm(pasid, perm),
+      pasidAndPerm(pasid, (flags >>> SHIFT) & PERM_MASK),
       pageLow(lo),
       pageHigh(lo, hi),
     );

@@ -1,4 +1,5 @@
-import type { AddressType } from '../pci/fabric.ts';
+import { type AddressType, AT } from '../pci/fabric.ts';
+import type { MemoryRequest } from './memory-request.ts';
 import { type VtdOptions, VtdUnit } from './unit.ts';
 
 /** One request in so many loses an entry of some cache, and one lets a neighbour be fetched. */
@@ -37,16 +38,15 @@ export class RestlessUnit extends VtdUnit {
   ): boolean {
     this.#evict();
     const ok = super.translate(sid, pasid, priv, type, vpn, write, noWrite);
-    if (ok && this.#below(PREFETCH_ONE_IN) === 0) {
-      const page = vpn + this.#below(2 * REACH + 1) - REACH;
-      if (
-        page >= 0 &&
-        page < 2 ** 52 &&
-        this.internals.translator.prefetch(sid, pasid, priv, page)
-      ) {
-        this.prefetches++;
-      }
-    }
+    if (ok) this.#prefetch(sid, pasid, priv, vpn);
+    return ok;
+  }
+
+  override request(request: MemoryRequest): boolean {
+    this.#evict();
+    const ok = super.request(request);
+    const { sid, pasid, priv, page, type } = request;
+    if (ok && type !== AT.TRANSLATED) this.#prefetch(sid, pasid, priv, page);
     return ok;
   }
 
@@ -58,6 +58,14 @@ export class RestlessUnit extends VtdUnit {
   override interruptRequest(sid: number, address: number, data: number): boolean {
     this.#evict();
     return super.interruptRequest(sid, address, data);
+  }
+
+  /** Perhaps fetches a page near the one asked for. */
+  #prefetch(sid: number, pasid: number, priv: boolean, asked: number): void {
+    if (this.#below(PREFETCH_ONE_IN) !== 0) return;
+    const page = asked + this.#below(2 * REACH + 1) - REACH;
+    if (page < 0 || page >= 2 ** 52) return;
+    if (this.internals.translator.prefetch(sid, pasid, priv, page)) this.prefetches++;
   }
 
   #evict(): void {

@@ -174,6 +174,7 @@ export class Translator {
     this.#atomic = !isAts && r.access === 'atomic';
     this.#zeroLength = !isAts && r.access === 'zero-length read';
     this.#exec = r.exec && pasid >= 0;
+    this.#request.either = this.#zeroLength && this.#config.cap.ZLR === 1;
     try {
       if (!(this.#atomic || this.#exec || this.#zeroLength)) {
         return this.translate(sid, pasid, priv, type, page, write, noWrite);
@@ -186,6 +187,7 @@ export class Translator {
       this.#atomic = false;
       this.#exec = false;
       this.#zeroLength = false;
+      this.#request.either = false;
     }
   }
 
@@ -299,9 +301,8 @@ export class Translator {
       request.hi = hi;
       request.lo = lo;
       request.user = !this.#priv;
-      request.read = !isAts && (this.#atomic || !(write || this.#readsNothing));
+      request.read = !isAts && (this.#atomic || !(write || request.either));
       request.write = !isAts && write;
-      request.either = this.#readsNothing;
       request.dirty = isAts ? !readOnly : write;
       fault =
         this.#absent === null ? this.#walks.walk(how, request) : this.#walkAbsent(how, sid, pasid);
@@ -321,11 +322,6 @@ export class Translator {
     return !isAts || (grants & (TLB.R | TLB.W)) !== 0;
   }
 
-  /** CAP.ZLR: a zero-length read needs no read permission. */
-  get #readsNothing(): boolean {
-    return this.#zeroLength && this.#config.cap.ZLR === 1;
-  }
-
   /**
    * Translates a page that nobody asked for, and keeps it: no fault is told, no dirty bit set, and
    * `result` stays (VT-d spec 6.1). True: there is something to keep.
@@ -337,14 +333,7 @@ export class Translator {
     const how = this.resolve(sid, pasid, priv, AT.UNTRANSLATED);
     if (how === null || how.pgtt === PGTT.PASS_THROUGH) return false;
     const request = this.#request;
-    request.vpn = vpn;
-    request.hi = (vpn / 2 ** 32) | 0;
-    request.lo = vpn | 0;
-    request.user = !this.#priv;
-    request.read = false;
-    request.write = false;
-    request.either = false;
-    request.dirty = false;
+    request.lookAt(vpn, !this.#priv);
     const fault = this.#walks.walk(how, request);
     if (fault !== 0 || this.#outputFault(this.#outcome.frame, false) !== 0) return false;
     this.#keep(how, sid, pasid, priv);

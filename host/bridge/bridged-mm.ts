@@ -64,6 +64,7 @@ export class BridgedMm implements Mm {
     this.#lockLimit = lockLimitOf(memory.pid) ?? 0;
     this.#frames = frames;
     this.#shared = shared;
+    shared.enter(memory);
   }
 
   get alive(): boolean {
@@ -79,6 +80,7 @@ export class BridgedMm implements Mm {
   /** The process, or this image of it, has ended. Pins stay until they are given up. */
   end(): void {
     this.#alive = false;
+    this.#shared.exit(this.#memory);
     this.#memory[Symbol.dispose]();
   }
 
@@ -176,7 +178,7 @@ export class BridgedMm implements Mm {
 
   /** Whether pinned pages hang on what the process has mapped where. */
   get holdsPins(): boolean {
-    return this.#frames.holds(this.#memory) || this.#shared.hangsOn(this.#memory);
+    return this.#frames.holds(this.#memory) || this.#shared.needMappings;
   }
 
   /**
@@ -187,10 +189,7 @@ export class BridgedMm implements Mm {
     const [from, to] = [start, start + length].map((address) => Math.ceil(address / PAGE_BYTES));
     const page = target < 0 ? -1 : target / PAGE_BYTES;
     this.#frames.leave(this.#memory, from!, to!, page);
-    if (!shared) return;
-    for (const object of this.#shared.through(this.#memory)) {
-      object.left(start, start + length, target);
-    }
+    if (shared) this.#shared.left(this.#memory, start, start + length);
   }
 
   unpin(pfns: Iterable<number>): void {

@@ -11,6 +11,7 @@ const FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror'];
 const LIBRARY_FLAGS = ['-fPIC', '-shared', '-fvisibility=hidden'];
 
 const LIBRARY_SOURCES = [
+  'channel',
   'client',
   'fds',
   'calls',

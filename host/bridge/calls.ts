@@ -13,8 +13,8 @@ import { BrokerGone } from './broker.ts';
 import { deviceStat } from './device-numbers.ts';
 import { type BridgedFiles, type FileTable, SpareNeeded } from './files.ts';
 import type { Places } from './places.ts';
-import { OP, REPLY, REQUEST_WRITABLE, type Request } from './wire.ts';
 import { MappedWindow } from './window.ts';
+import { OP, REPLY, REQUEST_WRITABLE, type Request } from './wire.ts';
 
 /** What goes back to the caller. */
 export interface Outcome {

@@ -1,4 +1,5 @@
 import type { ForeignMemory } from '../kernel/kernel.ts';
+import type { FrameWatcher } from '../kernel/page-alloc.ts';
 
 const PAGE_BYTES = 4096;
 /** Frames of one window: 64 MiB. */
@@ -63,6 +64,8 @@ const GONE: Backing = { read: () => false, write: () => false };
  * it is pinned, and neighbours have neighbouring numbers, aligned alike.
  */
 export class ForeignFrames implements ForeignMemory {
+  /** Hears of every frame that loses its last pin. */
+  watcher: Pick<FrameWatcher, 'unpinned'> | null = null;
   readonly #windows: (Window | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #byBacking = new Map<Backing, Map<number, Window>>();
@@ -121,6 +124,7 @@ export class ForeignFrames implements ForeignMemory {
     if (window.moved.get(index)?.backing instanceof LonePage) this.#lone -= 1;
     window.moved.delete(index);
     this.#pinned -= 1;
+    this.watcher?.unpinned(pfn);
     window.held -= 1;
     if (window.held === 0) this.#close(window);
   }

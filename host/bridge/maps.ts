@@ -49,13 +49,20 @@ export class Maps implements Disposable {
     this.#moment = moment;
   }
 
+  /** All of them, ascending. */
+  all(): Mapping[] {
+    this.#refresh();
+    const found: Mapping[] = [];
+    for (let line = 0, next = 0; (next = this.#lineEnd(line)) >= 0; line = next + 1) {
+      const mapping = parseLine(this.#bytes.toString('latin1', line, next));
+      if (mapping !== undefined) found.push(mapping);
+    }
+    return found;
+  }
+
   /** The mappings that meet the range, ascending; at a hole, nothing follows. */
   covering(start: number, end: number): Mapping[] {
-    if (this.#read !== this.#moment.now) {
-      this.#read = this.#moment.now;
-      this.#length = 0;
-      this.#complete = false;
-    }
+    this.#refresh();
     const found: Mapping[] = [];
     for (let at = start, line = 0; at < end; ) {
       const next = this.#lineEnd(line);
@@ -84,6 +91,13 @@ export class Maps implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  #refresh(): void {
+    if (this.#read === this.#moment.now) return;
+    this.#read = this.#moment.now;
+    this.#length = 0;
+    this.#complete = false;
   }
 
   /** Where the line that begins at `from` ends, reading on if need be; -1: there is none. */

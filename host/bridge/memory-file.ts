@@ -13,20 +13,13 @@ const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x0102_1994, 0x9584_58
 /** A memfd of a real program, or another file in memory, with a descriptor of our own. */
 export class MemoryFile implements FileMemory {
   readonly #file: number;
-  readonly #memory: ProcessMemory;
   readonly #frames: ForeignFrames;
   readonly #shared: SharedObjects;
   readonly #object: string;
   #holders = 1;
 
-  private constructor(
-    file: number,
-    memory: ProcessMemory,
-    frames: ForeignFrames,
-    shared: SharedObjects,
-  ) {
+  private constructor(file: number, frames: ForeignFrames, shared: SharedObjects) {
     this.#file = file;
-    this.#memory = memory;
     this.#frames = frames;
     this.#shared = shared;
     const { dev, ino } = fstatSync(file, { bigint: true });
@@ -45,7 +38,7 @@ export class MemoryFile implements FileMemory {
       // What is no file in memory is never opened: that could block, or have effects.
       if (!MEMORY_FILE_SYSTEMS.has(statfsSync(path).type)) return undefined;
       const file = openSync(path, 'r+');
-      if (fstatSync(file).isFile()) return new MemoryFile(file, memory, frames, shared);
+      if (fstatSync(file).isFile()) return new MemoryFile(file, frames, shared);
       closeSync(file);
     } catch {
       // Not ours to open again.
@@ -110,7 +103,7 @@ export class MemoryFile implements FileMemory {
 
   /** The same one for all who have the file mapped or pinned. */
   #backing(): SharedObject {
-    return this.#shared.ofFile(this.#memory, this.#object, this.#file);
+    return this.#shared.ofFile(this.#object, this.#file);
   }
 }
 

@@ -19,6 +19,9 @@ export interface Place {
   readonly real: string;
 }
 
+/** Threads of one process that are told apart; one that claims more has them all forgotten. */
+const MAX_TASKS = 2 ** 15;
+
 const OWN: Place = { kind: PLACE.OWN, real: '' };
 
 /**
@@ -45,6 +48,7 @@ export class Places {
   taskOf({ pid, tid }: ThreadId): object {
     let tasks = this.#tasks.get(pid);
     if (tasks === undefined) this.#tasks.set(pid, (tasks = new Map<number, object>()));
+    if (tasks.size >= MAX_TASKS) this.#disarm(tasks);
     let task = tasks.get(tid);
     if (task === undefined) tasks.set(tid, (task = { pid, tid }));
     return task;
@@ -52,7 +56,8 @@ export class Places {
 
   /** A process has ended. */
   ended(pid: number): void {
-    for (const task of this.#tasks.get(pid)?.values() ?? []) this.#points.armTask(task, 0);
+    const tasks = this.#tasks.get(pid);
+    if (tasks !== undefined) this.#disarm(tasks);
     this.#tasks.delete(pid);
     this.#tree.remove(`/proc/${pid}`);
   }
@@ -75,6 +80,11 @@ export class Places {
   stat(path: string, caller: ThreadId): Uint8Array | undefined {
     if (this.#failNth(path, caller) === undefined) return undefined;
     return new Uint8Array(Uint32Array.of(S_IFREG | 0o644, 0, 0, 0).buffer);
+  }
+
+  #disarm(tasks: Map<number, object>): void {
+    for (const task of tasks.values()) this.#points.armTask(task, 0);
+    tasks.clear();
   }
 
   get #points(): Kernel['failpoints'] {

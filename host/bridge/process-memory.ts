@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Backing } from './foreign.ts';
-import { Maps, type Moment } from './maps.ts';
+import { type Mapping, Maps, type Moment } from './maps.ts';
 
 /**
  * The memory of one process image, through /proc/PID/mem. That file reads and writes by force what
@@ -23,6 +23,16 @@ export class ProcessMemory implements Backing, Disposable {
       closeSync(this.#fd);
       throw error;
     }
+  }
+
+  /** Whether the image is there still. */
+  get alive(): boolean {
+    return this.#open;
+  }
+
+  /** All that it has mapped. */
+  mappings(): Mapping[] {
+    return this.#open ? this.maps.all() : [];
   }
 
   read(address: number, into: Uint8Array): boolean {

@@ -56,6 +56,9 @@ class BridgedCaller implements BridgedCall {
 /** Told after everything that was open has been closed. */
 export type Idle = () => void;
 
+/** Told before the server sleeps: whoever follows the trace should see what there is. */
+export type Rest = () => void;
+
 /**
  * Serves real programs on the thread that drives the simulated clock: sleeps in the request pipe,
  * runs the clock until the call is done, answers, and lets what is left of simulated time pass.
@@ -65,6 +68,7 @@ export class BridgeServer {
   readonly #kernel: Kernel;
   readonly #broker: Broker;
   readonly #idle: Idle;
+  readonly #rest: Rest;
   readonly #frames = new ForeignFrames();
   readonly #files: OpenFiles;
   readonly #clients: Clients;
@@ -81,10 +85,16 @@ export class BridgeServer {
   #busy = false;
   #told = 0;
 
-  constructor(kernel: Kernel, broker: Broker, idle: Idle = () => undefined) {
+  constructor(
+    kernel: Kernel,
+    broker: Broker,
+    idle: Idle = () => undefined,
+    rest: Rest = () => undefined,
+  ) {
     this.#kernel = kernel;
     this.#broker = broker;
     this.#idle = idle;
+    this.#rest = rest;
     this.#files = new OpenFiles(kernel, broker);
     const shared = new SharedObjects(this.#frames);
     this.#clients = new Clients(this.#frames, shared, kernel.failpoints);
@@ -94,6 +104,7 @@ export class BridgeServer {
       return (current !== null ? this.#tasks.get(current) : undefined) ?? this.#task;
     };
     kernel.machine.ram.foreign = this.#frames;
+    this.#frames.watcher = kernel.pages.watcher;
     kernel.addLeftover('pins', () => this.#frames.pinned);
   }
 
@@ -106,6 +117,7 @@ export class BridgeServer {
     const { requests } = this.#broker;
     const reader = this.#reader;
     while (this.#status === undefined) {
+      this.#rest();
       const at = reader.room();
       const got = readSync(requests, reader.bytes, at, reader.bytes.length - at, null);
       if (got === 0) throw new BrokerGone();

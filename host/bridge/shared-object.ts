@@ -11,78 +11,102 @@ import type { Backing } from './foreign.ts';
 import type { Mapping } from './maps.ts';
 import { move, type ProcessMemory } from './process-memory.ts';
 
+/** Where a live process has a part of an object mapped. */
+interface View {
+  readonly memory: ProcessMemory;
+  readonly mapping: Mapping;
+}
+
 /**
  * What shared mappings show: a memfd, shared anonymous memory, a file. Pages are those of the
- * object, so all processes and addresses that map it have the same ones. It is reached through the
- * client's fd directory where the client has it open, which outlives the client; otherwise through
- * the memory of the process that pinned it first.
+ * object, so all processes and addresses that map it have the same ones. It is reached through a
+ * descriptor of its own where the user may have one, which outlives the clients; otherwise through
+ * the memory of any client that has it mapped.
  */
 export class SharedObject implements Backing {
+  readonly #name: string;
   readonly #file: number;
-  readonly #memory: ProcessMemory;
-  #mapping: Mapping | undefined;
+  readonly #memories: Iterable<ProcessMemory>;
+  #view: View | undefined;
 
   /**
-   * @param mapping where the process has it mapped, if it is known to
+   * @param name as mappings call it
+   * @param memories of the clients that live
+   * @param first where it is known to be mapped
    * @param file an open descriptor of it, which stays the caller's
    */
-  constructor(memory: ProcessMemory, mapping: Mapping | undefined, file = -1) {
-    this.#memory = memory;
-    this.#mapping = mapping;
-    this.#file = file >= 0 ? openAgain(file) : mapping ? openObject(memory.pid, mapping) : -1;
+  constructor(name: string, memories: Iterable<ProcessMemory>, first: View | undefined, file = -1) {
+    this.#name = name;
+    this.#memories = memories;
+    this.#view = first;
+    if (file >= 0) this.#file = openAgain(file);
+    else this.#file = first === undefined ? -1 : openObject(first.memory.pid, first.mapping);
   }
 
   read(at: number, into: Uint8Array): boolean {
     const file = this.#file;
-    if (
-      file >= 0 &&
-      move(into.length, (done, left) => readSync(file, into, done, left, at + done))
-    ) {
-      return true;
-    }
-    const address = this.#address(at, into.length);
-    return address >= 0 && this.#memory.read(address, into);
+    const step = (done: number, left: number): number =>
+      readSync(file, into, done, left, at + done);
+    if (file >= 0 && move(into.length, step)) return true;
+    return this.#throughMappings(at, into, false);
   }
 
   write(at: number, from: Uint8Array): boolean {
     const file = this.#file;
-    if (
-      file >= 0 &&
-      move(from.length, (done, left) => writeSync(file, from, done, left, at + done))
-    ) {
-      return true;
-    }
-    const address = this.#address(at, from.length);
-    return address >= 0 && this.#memory.write(address, from);
+    const step = (done: number, left: number): number =>
+      writeSync(file, from, done, left, at + done);
+    // Files of huge pages can be written through mappings only.
+    if (file >= 0 && move(from.length, step)) return true;
+    return this.#throughMappings(at, from, true);
   }
 
-  /** Whether its pages are reached through what `memory` has mapped. */
-  dependsOn(memory: ProcessMemory): boolean {
-    return this.#file < 0 && this.#memory === memory;
+  /** Whether its pages are reached through what processes have mapped. */
+  get needsMappings(): boolean {
+    return this.#file < 0;
   }
 
-  /** The process unmaps a range, or moves it to `target`; -1: it is gone. */
-  left(start: number, end: number, target: number): void {
-    const mapping = this.#mapping;
-    if (mapping === undefined || start >= mapping.end || end <= mapping.start) return;
-    const whole = start <= mapping.start && end >= mapping.end && target >= 0;
-    const moved = target + (mapping.start - start);
-    // A part is as good as nothing: the rest would need a mapping for each piece.
-    this.#mapping = whole
-      ? { ...mapping, start: moved, end: moved + (mapping.end - mapping.start) }
-      : undefined;
+  /** A process unmaps a range, or moves it: what was found there is looked for again. */
+  left(memory: ProcessMemory, start: number, end: number): void {
+    const view = this.#view;
+    if (view?.memory !== memory || start >= view.mapping.end || end <= view.mapping.start) return;
+    this.#view = undefined;
   }
 
   close(): void {
     if (this.#file >= 0) closeSync(this.#file);
   }
 
-  /** Where the process that pinned it has it; -1: not in that mapping. */
-  #address(at: number, length: number): number {
-    if (this.#mapping === undefined) return -1;
-    const { start, end, offset } = this.#mapping;
-    const address = start + (at - offset);
-    return address >= start && address + length <= end ? address : -1;
+  #throughMappings(at: number, bytes: Uint8Array, write: boolean): boolean {
+    for (let done = 0; done < bytes.length; ) {
+      const view = this.#covering(at + done, write);
+      if (view === undefined) return false;
+      const { memory, mapping } = view;
+      const from = mapping.start + (at + done - mapping.offset);
+      const part = bytes.subarray(done, done + Math.min(bytes.length - done, mapping.end - from));
+      if (!(write ? memory.write(from, part) : memory.read(from, part))) {
+        this.#view = undefined;
+        return false;
+      }
+      done += part.length;
+    }
+    return true;
+  }
+
+  /** Some mapping of a byte that may be accessed so; the last one is good for most. */
+  #covering(at: number, write: boolean): View | undefined {
+    const fits = ({ start, end, offset, object, shared, ...may }: Mapping): boolean =>
+      shared &&
+      object === this.#name &&
+      at >= offset &&
+      at < offset + (end - start) &&
+      (write ? may.writable : may.readable);
+    const known = this.#view;
+    if (known?.memory.alive === true && fits(known.mapping)) return known;
+    for (const memory of this.#memories) {
+      const mapping = memory.mappings().find(fits);
+      if (mapping !== undefined) return (this.#view = { memory, mapping });
+    }
+    return undefined;
   }
 }
 

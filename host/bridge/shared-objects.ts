@@ -1,34 +1,37 @@
-import { readFileSync } from 'node:fs';
 import type { ForeignFrames } from './foreign.ts';
-import { type Mapping, parseLine } from './maps.ts';
+import type { Mapping } from './maps.ts';
 import type { ProcessMemory } from './process-memory.ts';
 import { SharedObject } from './shared-object.ts';
 
-/** The shared objects of which something is pinned. */
+/** The shared objects of which something is pinned, and the processes that may have them mapped. */
 export class SharedObjects {
   readonly #frames: ForeignFrames;
   readonly #objects = new Map<string, SharedObject>();
+  readonly #memories = new Set<ProcessMemory>();
 
   constructor(frames: ForeignFrames) {
     this.#frames = frames;
   }
 
+  /** A process that can be looked at from now on. */
+  enter(memory: ProcessMemory): void {
+    this.#memories.add(memory);
+  }
+
+  /** It has ended. */
+  exit(memory: ProcessMemory): void {
+    this.#memories.delete(memory);
+  }
+
   /** The object that a shared mapping shows; to be pinned at once, or the next `collect` drops it. */
   of(memory: ProcessMemory, mapping: Mapping): SharedObject {
-    const known = this.#objects.get(mapping.object);
-    if (known !== undefined) return known;
-    const object = new SharedObject(memory, mapping);
-    this.#objects.set(mapping.object, object);
-    return object;
+    const name = mapping.object;
+    return this.#known(name, () => new SharedObject(name, this.#memories, { memory, mapping }));
   }
 
   /** The same object by an open descriptor of it, and its name as a mapping says it. */
-  ofFile(memory: ProcessMemory, name: string, file: number): SharedObject {
-    const known = this.#objects.get(name);
-    if (known !== undefined) return known;
-    const object = new SharedObject(memory, mappingOf(memory.pid, name), file);
-    this.#objects.set(name, object);
-    return object;
+  ofFile(name: string, file: number): SharedObject {
+    return this.#known(name, () => new SharedObject(name, this.#memories, undefined, file));
   }
 
   /** The same, if something of it is pinned. */
@@ -36,16 +39,16 @@ export class SharedObjects {
     return this.#objects.get(mapping.object);
   }
 
-  /** Whether pages of some are reached through what `memory` has mapped. */
-  hangsOn(memory: ProcessMemory): boolean {
+  /** Whether pages of some are reached through what processes have mapped. */
+  get needMappings(): boolean {
     if (this.#objects.size === 0) return false;
-    for (const object of this.#objects.values()) if (object.dependsOn(memory)) return true;
+    for (const object of this.#objects.values()) if (object.needsMappings) return true;
     return false;
   }
 
-  /** Those whose pages are reached through what `memory` has mapped. */
-  *through(memory: ProcessMemory): Generator<SharedObject> {
-    for (const object of this.#objects.values()) if (object.dependsOn(memory)) yield object;
+  /** A process unmaps a range, or moves it. */
+  left(memory: ProcessMemory, start: number, end: number): void {
+    for (const object of this.#objects.values()) object.left(memory, start, end);
   }
 
   /** Lets go of what nobody pins any more. */
@@ -56,16 +59,12 @@ export class SharedObjects {
       object.close();
     }
   }
-}
 
-/** Where the process has the object: files of huge pages can be written through mappings only. */
-function mappingOf(pid: number, name: string): Mapping | undefined {
-  try {
-    const lines = readFileSync(`/proc/${pid}/maps`, 'latin1').split('\n');
-    return lines
-      .map(parseLine)
-      .find((mapping) => mapping?.shared === true && mapping.object === name);
-  } catch {
-    return undefined;
+  #known(name: string, make: () => SharedObject): SharedObject {
+    const known = this.#objects.get(name);
+    if (known !== undefined) return known;
+    const object = make();
+    this.#objects.set(name, object);
+    return object;
   }
 }

@@ -9,7 +9,7 @@ import type { Caller, FileOps } from './file.ts';
 import { type FrameWatcher, PageAllocator } from './page-alloc.ts';
 import type { PciDev } from './pci.ts';
 import { Process, type ProcessHost } from './process.ts';
-import { type Behaviour, behaviourOf, NEWEST_RELEASE } from './release.ts';
+import { type Behaviour, behaviourOf, DEFAULT_RELEASE } from './release.ts';
 
 /** What of the machine shows in the kernel's own interface, for those who see only the kernel. */
 export type { ForeignMemory } from '../machine/ram.ts';
@@ -29,6 +29,11 @@ export interface KernelOptions {
   readonly selftest?: boolean;
   /** The Linux release whose answers count where releases differ (`release.ts`): `6.12`. */
   readonly release?: string;
+  /**
+   * iommufd's `allow_unsafe_interrupts`: whether a device is given away whose interrupts are not
+   * remapped, so that its user could forge any. Default true: this host does not remap any.
+   */
+  readonly unsafeInterrupts?: boolean;
   /** Hears of every frame that is freed or loses its last pin. */
   readonly frames?: FrameWatcher | null;
   /** Mistakes that the kernel makes on purpose, to show that they are found (`bugs.ts`). */
@@ -38,7 +43,8 @@ export interface KernelOptions {
 const DEFAULTS: Required<KernelOptions> = {
   replace: 'hitless',
   selftest: false,
-  release: NEWEST_RELEASE,
+  release: DEFAULT_RELEASE,
+  unsafeInterrupts: true,
   frames: null,
   bugs: new Set(),
 };

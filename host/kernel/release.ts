@@ -3,8 +3,8 @@
  * release, and only where two releases answer the same call differently does the release choose.
  */
 
-/** The newest release whose behaviour is modelled. */
-export const NEWEST_RELEASE = '7.3';
+/** The release that is modelled unless another is named; the newest one known here is 7.3. */
+export const DEFAULT_RELEASE = '7.0';
 
 /** Where releases answer differently. */
 export interface Behaviour {

@@ -37,10 +37,20 @@ export function* sysfs(kernel: Kernel, numberOf: (path: string) => string): Gene
     if (dev === undefined) continue;
     yield* iommuOf(kernel, pdev);
     yield* driverOf(pdev);
+    const { id } = kernel.iommu.groupOf(dev);
+    yield* vfioGroup(id, numberOf(`/dev/vfio/${id}`));
     const name = `vfio${cdev++}`;
     yield* vfioDev(pdev, name, numberOf(`/dev/vfio/devices/${name}`));
   }
   yield* iommuClass(kernel);
+}
+
+/** The group as VFIO has it, which leads to the number of its node. */
+function* vfioGroup(id: number, number: string): Generator<SysfsEntry> {
+  const home = `devices/virtual/vfio/${id}`;
+  yield [`/sys/class/vfio/${id}`, link(`../../${home}`)];
+  yield [`/sys/${home}/dev`, file(`${number}\n`, READ)];
+  yield [`/sys/${home}/subsystem`, link('../../../../class/vfio')];
 }
 
 function* emptyDirectories(): Generator<SysfsEntry> {

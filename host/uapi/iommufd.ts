@@ -1,5 +1,5 @@
 /**
- * `include/uapi/linux/iommufd.h` of Linux 7.0: ioctl numbers, structures and constants, under the
+ * `include/uapi/linux/iommufd.h` of Linux 7.3: ioctl numbers, structures and constants, under the
  * header's own names. `npm run check:layouts` holds them against the real header.
  */
 
@@ -32,6 +32,7 @@ export const IOMMUFD_CMD = {
   IOMMU_IOAS_CHANGE_PROCESS: 0x3b92,
   IOMMU_VEVENTQ_ALLOC: 0x3b93,
   IOMMU_HW_QUEUE_ALLOC: 0x3b94,
+  IOMMU_IOAS_NOIOMMU_GET_PA: 0x3b95,
 } as const;
 export type IommufdCmdName = keyof typeof IOMMUFD_CMD;
 
@@ -104,6 +105,17 @@ export const iommu_ioas_map = struct('iommu_ioas_map', {
 export const IOMMU_IOAS_MAP_FIXED_IOVA = 1 << 0;
 export const IOMMU_IOAS_MAP_WRITEABLE = 1 << 1;
 export const IOMMU_IOAS_MAP_READABLE = 1 << 2;
+
+/** `length` is in and out: bytes that are physically contiguous. */
+export const iommu_ioas_noiommu_get_pa = struct('iommu_ioas_noiommu_get_pa', {
+  size: 'u32',
+  flags: 'u32',
+  ioas_id: 'u32',
+  __reserved: 'u32',
+  iova: 'u64',
+  length: 'u64',
+  out_phys: 'u64',
+});
 
 export const iommu_ioas_map_file = struct('iommu_ioas_map_file', {
   size: 'u32',
@@ -410,4 +422,5 @@ export const IOMMUFD_IOCTLS: readonly IommufdIoctl[] = [
   ioctl('IOMMU_IOAS_CHANGE_PROCESS', iommu_ioas_change_process),
   ioctl('IOMMU_VEVENTQ_ALLOC', iommu_veventq_alloc),
   ioctl('IOMMU_HW_QUEUE_ALLOC', iommu_hw_queue_alloc),
+  ioctl('IOMMU_IOAS_NOIOMMU_GET_PA', iommu_ioas_noiommu_get_pa),
 ];

@@ -1,6 +1,6 @@
 /** Modules loaded once more, so that what one benchmark has run does not shape the code of another. */
 import { readFileSync } from 'node:fs';
-import { registerHooks, stripTypeScriptTypes } from 'node:module';
+import { registerHooks } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 /** What is loaded anew: the model of the unit and the benches around it. */
@@ -23,8 +23,8 @@ export async function importAnew(url: URL, mark: string, without?: RegExp): Prom
       if (!target.endsWith(suffix)) return next(target, context);
       const text = readFileSync(fileURLToPath(target.slice(0, -suffix.length)), 'utf8');
       found ||= without?.test(text) === true;
-      const source = stripTypeScriptTypes(without === undefined ? text : text.replace(without, ''));
-      return { format: 'module', source, shortCircuit: true };
+      const source = without === undefined ? text : text.replace(without, '');
+      return { format: 'module-typescript', source, shortCircuit: true };
     },
   });
   try {

@@ -52,7 +52,7 @@ function figures({ quick, progress }: BenchOptions): Figure[] {
     build('pingpong', directory);
     build('ioctls', directory);
     const times = new Map<string, number[]>();
-    const turns = quick ? 1 : 5;
+    const turns = quick ? 1 : 3;
     for (let i = 1; i <= turns; i++) {
       progress(`turn ${i} of ${turns}`);
       for (const [name, ns] of turn(directory, quick ? 200 : 20_000)) {

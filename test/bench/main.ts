@@ -8,9 +8,10 @@ import { ioas } from './ioas.ts';
 import { lifeCycle } from './life-cycle.ts';
 import type { Figure, Group } from './measure.ts';
 import { pasid } from './pasid.ts';
+import { trace } from './trace.ts';
 import { translation } from './translation.ts';
 
-const GROUPS: readonly Group[] = [translation, lifeCycle, ioas, pasid, bridge];
+const GROUPS: readonly Group[] = [translation, lifeCycle, ioas, pasid, bridge, trace];
 
 const HELP = `Usage: npm run bench -- [--only NAME]... [--quick] [--json]
 

@@ -5,46 +5,50 @@ const PAGES = '/proc/sys/vm/nr_hugepages';
 const MEMINFO = '/proc/meminfo';
 /** The largest case maps 128 MiB in pages of 2 MiB; some for what a case leaves to be freed. */
 const NEEDED = 72;
+/** So many that several runs at a time have enough. */
+const PLENTY = 4 * NEEDED;
 
 export interface HugePages extends Disposable {
   /** Why there are too few; undefined when there are enough. */
   readonly shortage: string | undefined;
 }
 
-/** Reserves what is missing, if this user may. */
+/**
+ * Reserves them, if this user may. Always its own and no more than these are given back, so that two
+ * runs at a time do not take them from each other; where very many are free already, none.
+ */
 export function reserveHugePages(
-  files: { readonly pages: string; readonly meminfo: string } = {
-    pages: PAGES,
-    meminfo: MEMINFO,
-  },
+  files: { readonly pages: string; readonly meminfo: string } = { pages: PAGES, meminfo: MEMINFO },
 ): HugePages {
-  let before: number | undefined;
-  const shortage = ((): string | undefined => {
-    const free = freePages(files.meminfo);
-    if (free >= NEEDED) return undefined;
-    const wanted = `${NEEDED} huge pages`;
+  let added = 0;
+  let refused = '';
+  if (freePages(files.meminfo) < PLENTY) {
     try {
-      const had = Number(readFileSync(files.pages, 'latin1'));
-      writeFileSync(files.pages, String(had + NEEDED - free));
-      before = had;
+      const before = reserved(files.pages);
+      writeFileSync(files.pages, String(before + NEEDED));
+      added = Math.max(0, reserved(files.pages) - before);
     } catch (error) {
-      return `${wanted} cannot be reserved: ${(error as NodeJS.ErrnoException).code ?? 'error'}`;
+      refused = `: ${(error as NodeJS.ErrnoException).code ?? 'error'}`;
     }
-    const got = freePages(files.meminfo);
-    return got >= NEEDED ? undefined : `of ${wanted} only ${got} could be reserved`;
-  })();
+  }
+  const free = freePages(files.meminfo);
+  const short = `of ${NEEDED} huge pages that cases need ${free} are free${refused}`;
   return {
-    shortage,
+    shortage: free >= NEEDED ? undefined : short,
     [Symbol.dispose]() {
-      if (before === undefined) return;
+      if (added === 0) return;
       try {
-        writeFileSync(files.pages, String(before));
+        writeFileSync(files.pages, String(Math.max(0, reserved(files.pages) - added)));
       } catch {
         // As it was allowed a moment ago, somebody has taken the right away: theirs to restore.
       }
-      before = undefined;
+      added = 0;
     },
   };
+}
+
+function reserved(path: string): number {
+  return Number(readFileSync(path, 'latin1'));
 }
 
 function freePages(meminfo: string): number {

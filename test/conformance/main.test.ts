@@ -98,24 +98,34 @@ test("flags come from the tests' own Makefile", (t) => {
   t.deepEqual(makefileFlags(makefile), { cflags: ['-Wall', '-O2'], libs: ['-lcap'] });
 });
 
-test('huge pages: the missing ones are asked for and given back', (t) => {
+test('huge pages: each run has its own, and gives back no more than these', (t) => {
   const root = folder(t, {
     pages: '3\n',
-    enough: 'HugePages_Free:  100\n',
+    plenty: 'HugePages_Free:  300\n',
+    enough: 'HugePages_Free: 100\n',
     few: 'HugePages_Free: 2\n',
   });
   const pages = join(root, 'pages');
+  const count = (): string => readFileSync(pages, 'latin1').trim();
   {
-    using enough = reserveHugePages({ pages, meminfo: join(root, 'enough') });
-    t.is(enough.shortage, undefined);
-    t.is(readFileSync(pages, 'latin1'), '3\n');
+    using plenty = reserveHugePages({ pages, meminfo: join(root, 'plenty') });
+    t.is(plenty.shortage, undefined);
+    t.is(count(), '3');
   }
   {
-    using few = reserveHugePages({ pages, meminfo: join(root, 'few') });
-    t.is(few.shortage, 'of 72 huge pages only 2 could be reserved');
-    t.is(readFileSync(pages, 'latin1'), '73');
+    using first = reserveHugePages({ pages, meminfo: join(root, 'enough') });
+    t.is(first.shortage, undefined);
+    t.is(count(), '75');
+    const second = reserveHugePages({ pages, meminfo: join(root, 'few') });
+    t.is(second.shortage, 'of 72 huge pages that cases need 2 are free');
+    t.is(count(), '147');
+    second[Symbol.dispose]();
+    second[Symbol.dispose]();
+    t.is(count(), '75');
   }
-  t.is(readFileSync(pages, 'latin1'), '3');
+  t.is(count(), '3');
   using none = reserveHugePages({ pages: join(root, 'x', 'y'), meminfo: join(root, 'few') });
-  t.is(none.shortage, '72 huge pages cannot be reserved: ENOENT');
+  t.is(none.shortage, 'of 72 huge pages that cases need 2 are free: ENOENT');
+  using free = reserveHugePages({ pages: join(root, 'x', 'y'), meminfo: join(root, 'enough') });
+  t.is(free.shortage, undefined, 'somebody else has reserved them');
 });

@@ -12,6 +12,7 @@ const VSVA = fileURLToPath(new URL('../../vmm/cli/vsva.js', import.meta.url));
 const NO_MEMORY = /MAP_FAILED|mmap/;
 const HUGE_CASE = /huge|access_domain_dest/i;
 const MAX_TAIL_LINES = 5;
+const KTAP_LINE = /^(?:#|ok |not ok |TAP |KTAP |1\.\.)|^\s*$/;
 
 export interface SuiteResult {
   readonly name: string;
@@ -59,7 +60,7 @@ interface Ended {
   readonly why: string;
   /** Exit status 0, or 1 as a suite with failed cases has, or 4 when all were skipped. */
   readonly clean: boolean;
-  /** Last lines on standard error. */
+  /** The last lines that are no KTAP. */
   readonly tail: string;
 }
 
@@ -67,10 +68,11 @@ async function execute(
   command: readonly string[],
   { timeoutMs, signal, progress }: SuiteRun,
 ): Promise<{ reader: KtapReader; end: Ended }> {
-  const [program, ...args] = command;
   const reader = new KtapReader(performance.now());
   let killed: string | undefined;
-  const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  // A case's complaints are on standard error, its result is not: one pipe keeps their order.
+  const shell = ['-c', 'exec "$@" 2>&1', 'sh', ...command];
+  const child = spawn('sh', shell, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
   const end = (why: string): void => {
     killed ??= why;
     killGroup(child);
@@ -89,16 +91,12 @@ async function execute(
     clearTimeout(timer);
     timer = setTimeout(silent, timeoutMs);
     reader.line(line, performance.now());
+    if (!KTAP_LINE.test(line) && tail.push(line) > MAX_TAIL_LINES) tail.shift();
     if (reader.running !== undefined && /^#\s+RUN/.test(line)) {
       progress(reader.results.size, reader.plan, reader.running);
     }
   };
   createInterface({ input: child.stdout }).on('line', take);
-  // The harness writes what a case complains of to standard error.
-  createInterface({ input: child.stderr }).on('line', (line) => {
-    if (tail.push(line) > MAX_TAIL_LINES) tail.shift();
-    take(line);
-  });
   const { status, error } = await ending(child);
   clearTimeout(timer);
   signal.removeEventListener('abort', interrupted);

@@ -1,5 +1,6 @@
 /** One episode: a fresh host, two processes of two threads, and what is left in the end. */
 
+import type { Kernel } from '../../host/kernel/kernel.ts';
 import type { Process } from '../../host/kernel/process.ts';
 import { Random } from '../../host/machine/random.ts';
 import { type Thread, WaitQueue } from '../../host/machine/scheduler.ts';
@@ -42,10 +43,15 @@ export function episodeActions(seed: number): Action[] {
   return actions(new Random(seed));
 }
 
-export function runEpisode(seed: number, list = episodeActions(seed)): Outcome {
+/** @param prepare something to do to the kernel before anybody uses it */
+export function runEpisode(
+  seed: number,
+  list: readonly Action[] = episodeActions(seed),
+  prepare: (kernel: Kernel) => void = () => undefined,
+): Outcome {
   let episode: Episode | null = null;
   try {
-    episode = new Episode(seed);
+    episode = new Episode(seed, prepare);
     episode.run(list);
     return { problem: null, calls: episode.calls, succeeded: episode.succeeded };
   } catch (error) {
@@ -63,8 +69,9 @@ class Episode {
   readonly #threads: Thread[] = [];
   #steps = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, prepare: (kernel: Kernel) => void) {
     this.#rig = bootRig({ ramBytes: RAM_BYTES, seed, devices: 2, kernel: { selftest: true } });
+    prepare(this.#rig.kernel);
   }
 
   run(list: readonly Action[]): void {

@@ -90,6 +90,40 @@ test('a span ends when its block is left by an exception', (t) => {
   t.is(trace.cause, 9);
 });
 
+test('a span is told to sinks with its end, once; spans that are open are counted', (t) => {
+  const time = { ns: 3 };
+  const trace = new Tracer(() => time.ns);
+  const told: unknown[] = [];
+  const sink = {
+    event: ({ seq, span }: EventRecord) => told.push([seq, span]),
+    end: (begin: number, ns: number, seq: number) => told.push({ begin, ns, seq }),
+  };
+  trace.attach(sink);
+  t.true(trace.on);
+  t.false(trace.hot);
+  const outer = trace.span(thing, { n: 1 });
+  const inner = trace.span(thing, { n: 2 });
+  t.is(trace.depth, 2);
+  trace.emit(thing, { n: 3 });
+  time.ns = 9;
+  inner[Symbol.dispose]();
+  inner[Symbol.dispose]();
+  t.is(trace.depth, 1);
+  outer[Symbol.dispose]();
+  t.is(trace.depth, 0);
+  t.deepEqual(told, [
+    [1, true],
+    [2, true],
+    [3, undefined],
+    { begin: 2, ns: 9, seq: 3 },
+    { begin: 1, ns: 9, seq: 3 },
+  ]);
+  t.is(trace.seq, 3);
+  trace.detach(sink);
+  trace.detach(sink);
+  t.false(trace.on);
+});
+
 test('a span lasts across the yields of its generator', (t) => {
   const { trace, causes } = listened();
   function* thread() {

@@ -16,4 +16,4 @@ export const CATALOGUE: readonly EventDef[] = [
   device,
   engine,
   sanitizer,
-].flatMap((events): EventDef[] => Object.values(events));
+].flatMap((events) => Object.values<EventDef>(events));

@@ -20,6 +20,8 @@ export interface Divergence {
   readonly b: EventRecord | undefined;
   /** What differs, when both are of one name. */
   readonly fields: readonly FieldDifference[];
+  /** What the two worlds were told differently at power-on. */
+  readonly told: readonly FieldDifference[];
 }
 
 export interface DiffOptions {
@@ -39,15 +41,31 @@ export function firstDivergence(
 ): Divergence | undefined {
   const [as, bs] = [one.records(), other.records()];
   let common: EventRecord | undefined;
+  let told: readonly FieldDifference[] = [];
   for (let same = 0; ; same++) {
-    const [a, b] = [as.next().value, bs.next().value];
-    if (a === undefined && b === undefined) return undefined;
+    const a = next(as);
+    const b = next(bs);
+    if (a === undefined && b === undefined) {
+      const end = { common, same, a, b, fields: [], told };
+      return told.length === 0 ? undefined : end;
+    }
     const fields = a === undefined || b === undefined ? [] : differences(a, b, options);
-    if (a === undefined || b === undefined || fields.length > 0) {
-      return { common, same, a, b, fields };
+    const isPowerOn = same === 0 && a?.def.name === POWER_ON && b?.def.name === POWER_ON;
+    if (isPowerOn) told = fields;
+    else if (a === undefined || b === undefined || fields.length > 0) {
+      return { common, same, a, b, fields, told };
     }
     common = a;
   }
+}
+
+/** Its fields are what a world is told; what comes of them is the difference that counts. */
+const POWER_ON = 'engine:power_on';
+
+/** undefined: there is none. */
+function next(records: Generator<EventRecord, void>): EventRecord | undefined {
+  const step = records.next();
+  return step.done === true ? undefined : step.value;
 }
 
 function differences(a: EventRecord, b: EventRecord, options: DiffOptions): FieldDifference[] {

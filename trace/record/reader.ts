@@ -208,7 +208,7 @@ export class Recording {
   }
 
   /** The events of a range, in order. */
-  *records(range: Range = {}, wants?: (id: number) => boolean): Generator<EventRecord> {
+  *records(range: Range = {}, wants?: (id: number) => boolean): Generator<EventRecord, void> {
     for (const item of this.items(range, wants)) if (item.kind === 'event') yield item.record;
   }
 
@@ -263,7 +263,7 @@ export class Recording {
     }
     const meta = this.#json(this.#checked(at, header)) as Meta;
     if (meta.format !== FORMAT) {
-      const newer = Number(meta.format) > FORMAT;
+      const newer = meta.format > FORMAT;
       throw new RecordingError(
         `${this.#path} has format ${meta.format}, made by ${meta.program}; this program reads ${FORMAT}: ` +
           (newer ? 'update vsva' : `read it with ${meta.program}`),
@@ -286,7 +286,7 @@ export class Recording {
       if (!(error instanceof SchemaError)) throw error;
       throw new RecordingError(
         `${this.#path} has a catalogue that this program cannot read (${error.message}): ` +
-          `read it with ${String(program)}`,
+          `read it with ${program}`,
       );
     }
   }
@@ -401,7 +401,9 @@ export class Recording {
     return undefined;
   }
 
+  /** As many of the bytes as there are; none where an index leads to no place. */
   #read(at: number, length: number): Uint8Array {
+    if (!Number.isSafeInteger(at) || at < 0) return new Uint8Array();
     const bytes = new Uint8Array(length);
     let count = 0;
     while (count < length) {

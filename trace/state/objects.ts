@@ -15,6 +15,16 @@ export interface Iommufd {
   readonly seq: number;
 }
 
+/** An area of an IOAS; addresses in hexadecimal. */
+export interface IoasArea {
+  readonly iova: string;
+  readonly bytes: number;
+  /** Where it begins in the memory of the caller or in the file. */
+  readonly base: string;
+  readonly perm: string;
+  readonly seq: number;
+}
+
 /** A stretch of I/O virtual addresses of a domain, as mapped; hexadecimal. */
 export interface Mapping {
   readonly iova: string;
@@ -38,6 +48,8 @@ export interface Attachment {
 export interface ObjectsState {
   /** By `pid/id`. */
   readonly objects: ReadonlyMap<string, Iommufd>;
+  /** By `pid/ioas`, then by first address. */
+  readonly areas: ReadonlyMap<string, ReadonlyMap<string, IoasArea>>;
   /** By `device/pasid`. */
   readonly attachments: ReadonlyMap<string, Attachment>;
   /** By domain, then oldest first; a run of adjacent mappings is one. */
@@ -46,12 +58,14 @@ export interface ObjectsState {
 
 interface Draft extends ObjectsState {
   objects: Map<string, Iommufd>;
+  areas: Map<string, ReadonlyMap<string, IoasArea>>;
   attachments: Map<string, Attachment>;
   mappings: Map<string, readonly Mapping[]>;
 }
 
 export const EMPTY_OBJECTS: ObjectsState = {
   objects: new Map(),
+  areas: new Map(),
   attachments: new Map(),
   mappings: new Map(),
 };
@@ -60,6 +74,8 @@ const MOST_OBJECTS = 4096;
 const MOST_ATTACHMENTS = 4096;
 const MOST_DOMAINS = 256;
 const MOST_MAPPINGS = 1024;
+const MOST_IOAS = 256;
+const MOST_AREAS = 1024;
 
 const word = ({ values }: EventRecord, field: string): bigint => BigInt(values[field] ?? 0);
 const hexOf = (value: bigint): string => `0x${value.toString(16)}`;
@@ -94,6 +110,27 @@ export const reduceObjects = reducer<ObjectsState, Draft>(
     'iommufd:object_destroy': (draft, r) => {
       draft.objects.delete(`${num(r, 'pid')}/${num(r, 'id')}`);
     },
+    'iommufd:area_new': (draft, r) => {
+      const key = `${num(r, 'pid')}/${num(r, 'ioas')}`;
+      const areas = new Map(draft.areas.get(key));
+      const iova = hexOf(word(r, 'iova'));
+      const area = {
+        iova,
+        bytes: num(r, 'bytes'),
+        base: hexOf(word(r, 'base')),
+        perm: text(r, 'perm'),
+        seq: r.seq,
+      };
+      setNewest(areas, iova, area, MOST_AREAS);
+      setNewest(draft.areas, key, areas, MOST_IOAS);
+    },
+    'iommufd:area_remove': (draft, r) => {
+      const key = `${num(r, 'pid')}/${num(r, 'ioas')}`;
+      const areas = new Map(draft.areas.get(key));
+      areas.delete(hexOf(word(r, 'iova')));
+      if (areas.size === 0) draft.areas.delete(key);
+      else draft.areas.set(key, areas);
+    },
     'iommu:attach_device_to_domain': (draft, r) => attach(draft, r, -1, text(r, 'domain')),
     'iommu:attach_device_pasid': (draft, r) => attach(draft, r, num(r, 'pasid'), text(r, 'domain')),
     'iommu:replace_device_pasid': (draft, r) => attach(draft, r, num(r, 'pasid'), text(r, 'to')),
@@ -120,8 +157,9 @@ export const reduceObjects = reducer<ObjectsState, Draft>(
       else draft.mappings.set(domain, left);
     },
   },
-  ({ objects, attachments, mappings }) => ({
+  ({ objects, areas, attachments, mappings }) => ({
     objects: new Map(objects),
+    areas: new Map(areas),
     attachments: new Map(attachments),
     mappings: new Map(mappings),
   }),

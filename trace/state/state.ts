@@ -1,5 +1,5 @@
 import type { EventRecord } from '../event.ts';
-import type { FrameView } from '../wire/decoder.ts';
+import type { FrameView, Stretch } from '../wire/decoder.ts';
 import type { Layout } from '../wire/layout.ts';
 import { type ChainState, EMPTY_CHAIN, reduceChain } from './chain.ts';
 import { addHits, EMPTY_HARDWARE, type HardwareState, reduceHardware } from './hardware.ts';
@@ -68,22 +68,19 @@ export function reduceFrame(
   let counted = 0;
   let { seq } = state;
   let { ns } = state.run;
-  view.scan((id, at) => {
-    const layout = layouts[id];
-    if (layout === undefined) return;
-    const at0 = view.placeAt(at);
-    if (at0.seq > upTo || at0.seq <= state.seq) return;
-    ({ seq, ns } = at0);
-    if (layout.hot !== true) {
-      cold.push(view.recordAt(at));
-      return;
-    }
-    const unit = view.hotUnitAt(at);
-    hits.set(unit, (hits.get(unit) ?? 0) + 1);
-    events[layout.layer]++;
-    counted++;
-  });
-  const counts = { ...state, chain: { ...state.chain, events } };
+  for (const stretch of view.stretches) {
+    const layout = layouts[stretch.id];
+    const within = layout && between(view, stretch, state.seq, upTo);
+    if (within === undefined) continue;
+    const { from, to, size } = within;
+    ({ seq, ns } = view.placeAt(to - size));
+    if (layout?.hot === true) {
+      view.hotUnits(within, hits);
+      events[layout.layer] += (to - from) / size;
+      counted += (to - from) / size;
+    } else for (let at = from; at < to; at += size) cold.push(view.recordAt(at));
+  }
+  const counts = counted === 0 ? state : { ...state, chain: { ...state.chain, events } };
   const next = reduceState(counts, cold);
   let { hardware } = next;
   for (const [unit, count] of hits) hardware = addHits(hardware, unit, count);
@@ -95,14 +92,28 @@ export function reduceFrame(
   };
 }
 
+/** The part of a stretch with the events from after `seq` to `upTo`; undefined: there are none. */
+function between(
+  view: FrameView,
+  { id, from, to, size }: Stretch,
+  seq: number,
+  upTo: number,
+): Stretch | undefined {
+  let [first, end] = [from, to];
+  while (first < end && view.placeAt(first).seq <= seq) first += size;
+  while (first < end && view.placeAt(end - size).seq > upTo) end -= size;
+  return first === end ? undefined : { id, from: first, to: end, size };
+}
+
 /** A state in JSON: a Map is `{"$map": [[key, value], ...]}`. */
 export type StateJson = Readonly<Record<string, unknown>>;
 
 export const stateToJson = (state: State): StateJson => toJson(state) as StateJson;
 
 function toJson(value: unknown): unknown {
-  if (value instanceof Map) return { $map: [...value].map(([key, one]) => [key, toJson(one)]) };
-  if (Array.isArray(value)) return value.map(toJson);
+  if (value instanceof Map)
+    return { $map: [...(value as Map<unknown, unknown>)].map(([key, one]) => [key, toJson(one)]) };
+  if (Array.isArray(value)) return value.map((one: unknown) => toJson(one));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value)
@@ -132,7 +143,7 @@ function merged(empty: unknown, given: unknown): unknown {
 }
 
 function fromJson(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(fromJson);
+  if (Array.isArray(value)) return value.map((one: unknown) => fromJson(one));
   if (typeof value !== 'object' || value === null) return value;
   if ('$map' in value && Array.isArray(value.$map)) {
     return new Map(value.$map.map((pair: [unknown, unknown]) => [pair[0], fromJson(pair[1])]));

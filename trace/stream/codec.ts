@@ -1,6 +1,7 @@
 import { Packr, Unpackr } from 'msgpackr';
 import type { FrameDecoder } from '../wire/decoder.ts';
 import { itemJson } from '../wire/json.ts';
+import { checkPlain } from './plain-msgpack.ts';
 import { BadRequest, type ServerMessage, SUBPROTOCOL } from './protocol.ts';
 
 /** One of the two spellings of the protocol. */
@@ -21,21 +22,73 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 
 /** Counts a frame's events without decoding them. */
 const countOf = (frame: Uint8Array): number =>
-  new DataView(frame.buffer, frame.byteOffset).getUint32(32, true);
+  frame.length === 0 ? 0 : new DataView(frame.buffer, frame.byteOffset).getUint32(32, true);
+
+/** A whole frame as it was last sent, and of which events: most viewers are sent the same. */
+interface Sent<T> {
+  readonly from: number;
+  readonly to: number;
+  readonly message: T;
+}
+
+/** Keeps what was made of a frame as long as the frame itself is kept. */
+function remembering<T>(
+  make: (from: number, to: number, frame: Uint8Array) => T,
+): (from: number, to: number, frame: Uint8Array | undefined) => T {
+  const known = new WeakMap<Uint8Array, Sent<T>>();
+  return (from, to, frame) => {
+    if (frame === undefined) return make(from, to, EMPTY);
+    const sent = known.get(frame);
+    if (sent?.from === from && sent.to === to) return sent.message;
+    const message = make(from, to, frame);
+    known.set(frame, { from, to, message });
+    return message;
+  };
+}
+
+const EMPTY = new Uint8Array(0);
+
+const FIXMAP_5 = 0x85;
+const FIXSTR = 0xa0;
+const FLOAT_64 = 0xcb;
+const UINT_32 = 0xce;
+const BIN_32 = 0xc6;
+
+/** The `events` message, made by hand: its frame is copied once, into its place. */
+const packEvents = remembering((from, to, frame) => {
+  const bytes = Buffer.allocUnsafe(64 + frame.length);
+  let at = bytes.writeUInt8(FIXMAP_5, 0);
+  const text = (value: string): void => {
+    at = bytes.writeUInt8(FIXSTR | value.length, at);
+    at += bytes.write(value, at, 'latin1');
+  };
+  const number = (key: string, value: number): void => {
+    text(key);
+    const short = value <= 0xffff_ffff;
+    at = bytes.writeUInt8(short ? UINT_32 : FLOAT_64, at);
+    at = short ? bytes.writeUInt32BE(value, at) : bytes.writeDoubleBE(value, at);
+  };
+  text('type');
+  text('events');
+  number('from', from);
+  number('to', to);
+  number('count', countOf(frame));
+  text('data');
+  at = bytes.writeUInt8(BIN_32, at);
+  at = bytes.writeUInt32BE(frame.length, at);
+  bytes.set(frame, at);
+  return bytes.subarray(0, at + frame.length);
+});
 
 const MSGPACK: Codec = {
   subprotocol: SUBPROTOCOL.MSGPACK,
   encode: (message) => packr.pack(message),
-  events: (from, to, frame) =>
-    packr.pack({
-      type: 'events',
-      from,
-      to,
-      count: frame === undefined ? 0 : countOf(frame),
-      data: frame ?? new Uint8Array(0),
-    }),
+  events: packEvents,
   embed: (frames) => ({ frames }),
-  decode(data) {
+  decode(data, isBinary) {
+    if (!isBinary)
+      throw new BadRequest('bad_message', `${SUBPROTOCOL.MSGPACK} sends binary messages`);
+    checkPlain(data);
     try {
       return unpackr.unpack(data) as unknown;
     } catch {
@@ -50,14 +103,15 @@ function jsonCodec(decoder: FrameDecoder): Codec {
   return {
     subprotocol: SUBPROTOCOL.JSON,
     encode: (message) => JSON.stringify(message),
-    events: (from, to, frame) =>
+    events: remembering((from, to, frame) =>
       JSON.stringify({
         type: 'events',
         from,
         to,
-        count: frame === undefined ? 0 : countOf(frame),
-        events: frame === undefined ? [] : items(frame),
+        count: countOf(frame),
+        events: frame.length === 0 ? [] : items(frame),
       }),
+    ),
     embed: (frames) => ({ events: frames.flatMap(items) }),
     decode(data, isBinary) {
       if (isBinary) throw new BadRequest('bad_message', `${SUBPROTOCOL.JSON} sends text messages`);
@@ -70,6 +124,7 @@ function jsonCodec(decoder: FrameDecoder): Codec {
   };
 }
 
-/** @param subprotocol one of SUBPROTOCOL */
-export const codecOf = (subprotocol: string, decoder: FrameDecoder): Codec =>
-  subprotocol === SUBPROTOCOL.JSON ? jsonCodec(decoder) : MSGPACK;
+/** The spellings of a server's run, by subprotocol. */
+export function codecsOf(decoder: FrameDecoder): ReadonlyMap<string, Codec> {
+  return new Map([MSGPACK, jsonCodec(decoder)].map((codec) => [codec.subprotocol, codec]));
+}

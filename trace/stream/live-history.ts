@@ -3,14 +3,15 @@ import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EMPTY_STATE, reduceFrame, type State } from '../state/state.ts';
-import type { FrameDecoder, FrameView } from '../wire/decoder.ts';
+import type { FrameDecoder } from '../wire/decoder.ts';
+import { END_ID } from '../wire/layout.ts';
 import type { FrameInfo, History } from './history.ts';
 
 /** Bytes of a segment: what goes at once when the history is full. */
 const SEGMENT_BYTES = 64 * 2 ** 20;
 
 /** Frames between two states that are kept: what a seek has to decode at most. */
-const STATE_EVERY = 64;
+const STATE_EVERY = 32;
 
 /** Frames kept in memory too: most viewers read the newest. */
 const RECENT = 64;
@@ -104,7 +105,7 @@ export class LiveHistory implements History {
     }
     const frame = this.endFrame;
     const firstSeq = this.#lastSeq + 1;
-    const lastSeq = view.lastSeq === 0 ? this.#lastSeq : view.lastSeq;
+    const lastSeq = view.lastSeq || this.#lastSeq;
     const at = segment.bytes;
     const length = bytes.length;
     this.#entries.push({
@@ -119,7 +120,7 @@ export class LiveHistory implements History {
     segment.bytes += length;
     this.#bytes += length;
     this.#lastSeq = lastSeq;
-    this.#ns = lastNs(view);
+    this.#ns = view.lastNs;
     this.#state = reduceFrame(this.#state, view, this.#decoder.layouts);
     this.#recent.set(frame, bytes);
     this.#recent.delete(frame - RECENT);
@@ -152,9 +153,11 @@ export class LiveHistory implements History {
     const entry = this.#entries[after - 1];
     if (entry === undefined) return this.firstSeq - 1;
     let seq = entry.firstSeq - 1;
-    for (const record of this.#decoder.frame(this.frame(this.#firstFrame + after - 1)).records()) {
-      if (record.ns <= ns) seq = record.seq;
-    }
+    const view = this.#decoder.frame(this.frame(this.#firstFrame + after - 1));
+    view.scan((id, at) => {
+      const place = view.placeAt(at);
+      if (id !== END_ID && place.ns <= ns) ({ seq } = place);
+    });
     return seq;
   }
 
@@ -215,15 +218,6 @@ export class LiveHistory implements History {
     this.#segments.shift();
     closeSync(oldest.fd);
   }
-}
-
-/** Virtual time of its last record. */
-function lastNs(view: FrameView): number {
-  let last = 0;
-  view.scan((_, at) => {
-    last = at;
-  });
-  return last === 0 ? view.ns : view.placeAt(last).ns;
 }
 
 function nameless(): number {

@@ -1,16 +1,16 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { FrameDecoder } from '../wire/decoder.ts';
 import type { Schema } from '../wire/layout.ts';
-import { type Codec, codecOf } from './codec.ts';
+import { isLoopback, knowsHost, knowsOrigin, rightsOf, urlOf } from './access.ts';
+import { type Codec, codecsOf } from './codec.ts';
 import type { Engine } from './engine.ts';
 import {
   BadRequest,
   CLOSE,
-  CONTROLS,
   type Control,
   MAX_REQUEST_BYTES,
   PROTOCOL,
@@ -33,8 +33,17 @@ const HEARTBEAT_MS = 15_000;
 /** Pings without an answer, after which a viewer is taken for gone. */
 const MOST_SILENT = 4;
 
-/** Milliseconds between two looks at what viewers have taken. */
+/** Connections at once: viewers, and who asks for pages. */
+const MOST_CONNECTIONS = MOST_VIEWERS + 200;
+
+/** Milliseconds in which the head of a request must have come. */
+const HEAD_MS = 10_000;
+
+/** Milliseconds between two looks at viewers with a clock of their own. */
 const TICK_MS = 8;
+
+/** Milliseconds that viewers have at once, before the run's events are taken again. */
+const TURN_MS = 8;
 
 /** What a page needs, by path: whatever else is asked for does not exist. */
 export type Pages = (path: string) => { readonly type: string; readonly body: string } | undefined;
@@ -60,6 +69,8 @@ export interface StreamServerOptions {
   readonly pages?: Pages | undefined;
   /** Real milliseconds between two looks at whether viewers are there; default 15 seconds. */
   readonly heartbeatMs?: number;
+  /** In which the head of a request must have come; default 10 seconds. */
+  readonly headMs?: number;
 }
 
 interface Viewer {
@@ -70,14 +81,6 @@ interface Viewer {
   silent: number;
   sentAt: number;
 }
-
-/** What somebody who asks may do; undefined: not even watch. */
-type Rights = readonly Control[] | undefined;
-
-const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);
-
-export const isLoopback = (host: string): boolean =>
-  LOOPBACK.has(host) || /^127(?:\.\d{1,3}){3}$/.test(host);
 
 interface Page {
   readonly status: number;
@@ -114,7 +117,11 @@ export class StreamServer {
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
   readonly #viewers = new Set<Viewer>();
+  readonly #codecs: ReadonlyMap<string, Codec>;
+  #turn: ReturnType<typeof setImmediate> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Until then no request is carried out: the last ones took so long. */
+  #restsUntil = 0;
   #heartbeat: ReturnType<typeof setInterval> | undefined;
   #port = 0;
   readonly #heartbeatMs: number;
@@ -125,7 +132,14 @@ export class StreamServer {
     }
     this.#options = options;
     this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS;
-    this.#http = createServer((request, response) => this.#answer(request, response));
+    this.#codecs = codecsOf(options.decoder);
+    const headMs = options.headMs ?? HEAD_MS;
+    const limits = { headersTimeout: headMs, requestTimeout: headMs, keepAliveTimeout: headMs };
+    this.#http = createServer(
+      { ...limits, connectionsCheckingInterval: headMs / 2 },
+      (request, response) => this.#answer(request, response),
+    );
+    this.#http.maxConnections = MOST_CONNECTIONS;
     this.#sockets = new WebSocketServer({
       noServer: true,
       maxPayload: MAX_REQUEST_BYTES,
@@ -167,8 +181,8 @@ export class StreamServer {
   /** Ends every connection in order, then lets go of the port. */
   async close(): Promise<void> {
     clearInterval(this.#heartbeat);
+    clearImmediate(this.#turn);
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.#options.engine.onChange = () => undefined;
     for (const { socket } of this.#viewers) socket.close(CLOSE.SERVER_LEAVES, 'the server leaves');
     this.#sockets.close();
@@ -191,12 +205,13 @@ export class StreamServer {
     const { engine, schema, program, pages } = this.#options;
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return plain(405, 'only GET and HEAD');
-    if (!this.#knowsHost(request)) return plain(403, 'this is not the host that was asked for');
-    const path = new URL(request.url ?? '/', 'http://localhost').pathname;
+    if (!knowsHost(request, this.#options))
+      return plain(403, 'this is not the host that was asked for');
+    const path = urlOf(request)?.pathname ?? '';
     const page = pages?.(path);
     if (page !== undefined) return { status: 200, ...page };
     if (path !== '/status' && path !== '/schema') return plain(404, 'not here');
-    if (this.#rights(request) === undefined) return plain(401, 'a token is needed');
+    if (rightsOf(request, this.#options) === undefined) return plain(401, 'a token is needed');
     if (path === '/schema') return json({ protocol: PROTOCOL, requests: requestSchema(), schema });
     const { history } = engine;
     return json({
@@ -211,31 +226,6 @@ export class StreamServer {
     });
   }
 
-  /** Against names that somebody else points at this address. */
-  #knowsHost({ headers }: IncomingMessage): boolean {
-    const { host: own } = this.#options;
-    if (!isLoopback(own)) return true;
-    const host = (headers.host ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
-    return isLoopback(host);
-  }
-
-  /** Whether the page that connects may: one of this server's, or one that was named. */
-  #knowsOrigin({ headers }: IncomingMessage): boolean {
-    const { origin, host } = headers;
-    if (origin === undefined) return true;
-    return origin === `http://${host}` || (this.#options.origins ?? []).includes(origin);
-  }
-
-  #rights(request: IncomingMessage): Rights {
-    const { token, controlToken, viewOnly, engine } = this.#options;
-    const shown = tokenOf(request);
-    const all = viewOnly === true ? [] : CONTROLS.filter((one) => engine.controls.includes(one));
-    if (controlToken !== undefined && same(shown, controlToken)) return all;
-    if (token !== undefined)
-      return same(shown, token) ? (controlToken === undefined ? all : []) : undefined;
-    return controlToken === undefined ? all : [];
-  }
-
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const refuse = (status: string, why: string): void => {
       socket.end(
@@ -244,11 +234,11 @@ export class StreamServer {
       );
     };
     socket.on('error', () => socket.destroy());
-    if (!this.#knowsHost(request) || !this.#knowsOrigin(request)) {
+    if (!knowsHost(request, this.#options) || !knowsOrigin(request, this.#options)) {
       refuse('403 Forbidden', 'pages of this origin may not connect\n');
       return;
     }
-    const rights = this.#rights(request);
+    const rights = rightsOf(request, this.#options);
     if (this.#viewers.size >= MOST_VIEWERS) {
       refuse('503 Service Unavailable', `there are ${MOST_VIEWERS} viewers already\n`);
       return;
@@ -266,14 +256,15 @@ export class StreamServer {
 
   #welcome(socket: WebSocket, granted: readonly Control[]): void {
     const { engine, decoder, schema, program } = this.#options;
-    const codec = codecOf(socket.protocol, decoder);
+    const codec = this.#codecs.get(socket.protocol)!;
+    const taken = (): void => this.#wake();
     const line = {
       get waiting(): number {
         return socket.bufferedAmount;
       },
       send(data: string | Uint8Array): void {
         viewer.sentAt = performance.now();
-        if (socket.readyState === socket.OPEN) socket.send(data);
+        if (socket.readyState === socket.OPEN) socket.send(data, taken);
       },
     };
     const session = new Session({
@@ -314,6 +305,7 @@ export class StreamServer {
 
   #received(viewer: Viewer, data: Buffer, isBinary: boolean): void {
     const { socket, session } = viewer;
+    if (socket.readyState !== socket.OPEN) return;
     try {
       session.receive(data, isBinary);
     } catch (error) {
@@ -329,32 +321,49 @@ export class StreamServer {
 
   /** Soon, once, for all: what a viewer asked, and what it has room for. */
   #wake(): void {
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      this.#work();
+    });
+  }
+
+  #wakeIn(ms: number): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#work();
-    }, 0);
+    }, ms);
   }
 
+  /**
+   * Viewers in turn, for a bounded time, so that the run's events are taken in between. What viewers
+   * ask for may be much work: after much of it none is done for as long.
+   */
   #work(): void {
-    let again = false;
-    for (const viewer of this.#viewers) {
-      const { session, socket } = viewer;
-      this.#serve(viewer);
-      if (!session.full && socket.isPaused) socket.resume();
-      again ||= session.busy || session.behind;
+    const begun = performance.now();
+    const until = begun + TURN_MS;
+    const asks = begun >= this.#restsUntil;
+    let now = begun;
+    for (const viewer of [...this.#viewers]) {
+      if (now >= until) break;
+      // Whoever had its turn is the last of the next round.
+      this.#viewers.delete(viewer);
+      this.#viewers.add(viewer);
+      this.#serve(viewer, until, asks);
+      if (!viewer.session.full && viewer.socket.isPaused) viewer.socket.resume();
+      now = performance.now();
     }
-    if (again) {
-      this.#timer ??= setTimeout(() => {
-        this.#timer = undefined;
-        this.#work();
-      }, TICK_MS);
-    }
+    if (asks && now >= until) this.#restsUntil = 2 * now - begun;
+    const waits = new Set([...this.#viewers].map(({ session }) => session.waitsFor));
+    const rests = this.#restsUntil - now;
+    if (waits.has('turn') || (waits.has('request') && rests <= 0)) this.#wake();
+    else if (waits.has('request')) this.#wakeIn(rests);
+    else if (waits.has('time')) this.#wakeIn(TICK_MS);
   }
 
   /** What goes wrong for one viewer (a damaged recording) ends its connection and no other. */
-  #serve({ session, socket }: Viewer): void {
+  #serve({ session, socket }: Viewer, until: number, asks: boolean): void {
     try {
-      session.work();
+      session.work(until, asks);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       socket.close(CLOSE.FAILED, Buffer.from(reason).subarray(0, MOST_REASON_BYTES).toString());
@@ -381,16 +390,4 @@ export class StreamServer {
 function pickProtocol(offered: ReadonlySet<string>): string | undefined {
   const known: readonly string[] = Object.values(SUBPROTOCOL);
   return [...offered].find((one) => known.includes(one));
-}
-
-/** The token that a request shows: in its URL, as pages must, or as a header. */
-function tokenOf({ url = '/', headers }: IncomingMessage): string {
-  const bearer = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1];
-  return bearer ?? new URL(url, 'http://localhost').searchParams.get('token') ?? '';
-}
-
-/** In a time that does not tell where they differ. */
-function same(a: string, b: string): boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }

@@ -1,11 +1,11 @@
 import { stateToJson } from '../state/state.ts';
-import { phaseOf } from '../story/walkthrough.ts';
-import type { FrameDecoder, FrameView } from '../wire/decoder.ts';
+import type { FrameDecoder } from '../wire/decoder.ts';
 import { type CompiledFilter, compileFilter } from '../wire/filter.ts';
 import { END_ID } from '../wire/layout.ts';
 import { selectRecords } from '../wire/select.ts';
 import type { Codec } from './codec.ts';
 import type { Engine } from './engine.ts';
+import { LookUp } from './look-up.ts';
 import {
   BadRequest,
   type Control,
@@ -57,6 +57,7 @@ export interface SessionOptions {
  */
 export class Session {
   readonly #options: SessionOptions;
+  readonly #lookUp: LookUp;
   #filter: CompiledFilter | undefined;
   #subscribed = false;
   #lossless = false;
@@ -67,6 +68,8 @@ export class Session {
   #limit = Infinity;
   /** It waits for a phase to begin, looked for in frames from here on. */
   #phaseFrom: number | undefined;
+  /** The run is to go there too, where it has not been told yet. */
+  #runsToPhase = false;
   /** Of a replay: events in a second. */
   #speed: number | null;
   #credit = 0;
@@ -77,6 +80,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#lookUp = new LookUp(options.engine.history, options.decoder);
     this.#speed = options.engine.speed;
     this.#pacedAt = options.now();
   }
@@ -91,15 +95,17 @@ export class Session {
     return this.#pending.length >= MOST_PENDING;
   }
 
-  get busy(): boolean {
-    return this.#pending.length > 0;
-  }
-
-  /** There is more for it, once it has taken what waits or time has gone on. */
-  get behind(): boolean {
+  /**
+   * What it waits for: a turn, a turn in which requests are carried out, or that time goes on;
+   * undefined: the run, or the viewer itself.
+   */
+  get waitsFor(): 'turn' | 'request' | 'time' | undefined {
+    if (!this.#hasRoom) return undefined;
     const { history } = this.#options.engine;
-    if (!this.#subscribed || this.#seq >= history.lastSeq) return false;
-    return this.#limit > this.#seq || this.#paces;
+    const searches = this.#phaseFrom !== undefined && this.#phaseFrom < history.endFrame;
+    if (searches || this.#next() !== undefined) return 'turn';
+    if (this.#pending.length > 0) return 'request';
+    return this.#paces && this.#seq < history.lastSeq ? 'time' : undefined;
   }
 
   /**
@@ -115,30 +121,38 @@ export class Session {
     }
   }
 
-  /** Does what is due: one request at most, then events as far as the viewer takes them. */
-  work(): void {
+  /**
+   * Does what is due: one request at most, then events as far as the viewer takes them.
+   * @param until real time at which others have their turn; it tells one frame at least
+   * @param asks its requests may be carried out now
+   */
+  work(until = Infinity, asks = true): void {
     if (!this.#hasRoom) return;
-    const request = this.#pending.shift();
+    const request = asks ? this.#pending.shift() : undefined;
     if (request !== undefined) this.#carryOut(request);
     this.#pace();
-    this.#tell();
+    this.#tell(until);
     this.#tellStatus();
   }
 
   status(): Status {
     const { engine } = this.#options;
-    const { history, speed } = engine;
-    const own = engine.mode === 'replay' ? this.#speed : speed;
+    const { history } = engine;
     const state = this.#runState();
     return {
       type: 'status',
       state,
       seq: this.#subscribed ? this.#seq : history.lastSeq,
-      ns: this.#subscribed ? this.#ns() : history.ns,
-      speed: own,
+      ns: this.#subscribed ? this.#lookUp.nsAt(this.#seq) : history.ns,
+      speed: this.#ownSpeed,
       ...(engine.reason !== undefined &&
         (state === 'ended' || state === 'failed') && { reason: engine.reason }),
     };
+  }
+
+  get #ownSpeed(): number | null {
+    const { mode, speed } = this.#options.engine;
+    return mode === 'replay' ? this.#speed : speed;
   }
 
   get #hasRoom(): boolean {
@@ -278,19 +292,8 @@ export class Session {
 
   #snapshot(why: Snapshot['why']): void {
     const state = stateToJson(this.#options.engine.history.stateAt(this.#seq));
-    this.#send({ type: 'snapshot', why, seq: this.#seq, ns: this.#ns(), state });
-  }
-
-  #ns(): number {
-    const { history } = this.#options.engine;
-    return this.#seq >= history.lastSeq ? history.ns : this.#nsOf(this.#seq);
-  }
-
-  #nsOf(seq: number): number {
-    const { history } = this.#options.engine;
-    if (seq < history.firstSeq) return 0;
-    const view = this.#view(history.frameOfSeq(seq));
-    return view.records().findLast((record) => record.seq <= seq)?.ns ?? view.ns;
+    const ns = this.#lookUp.nsAt(this.#seq);
+    this.#send({ type: 'snapshot', why, seq: this.#seq, ns, state });
   }
 
   #stand(): void {
@@ -315,7 +318,7 @@ export class Session {
       if (this.#limit > engine.history.lastSeq) engine.runTo({ seq: this.#limit });
     } else {
       this.#phaseFrom = this.#frame;
-      if (!this.#findPhase()) engine.runTo('phase');
+      this.#runsToPhase = true;
     }
     this.#reply(request);
   }
@@ -331,28 +334,15 @@ export class Session {
     this.#subscribed = true;
     this.#stand();
     this.#place(seq);
-    this.#reply(request, { seq, ns: this.#ns() });
+    this.#reply(request, { seq, ns: this.#lookUp.nsAt(seq) });
     this.#snapshot('seek');
   }
 
-  /** The events that are held of those asked for, in order. */
   #fetch(request: RequestOf<'fetch'>): void {
-    const { engine, codec } = this.#options;
-    const { history } = engine;
     const { from = 1, count = MAX_FETCH } = request;
-    const seqs = new Set(request.seqs ?? Array.from({ length: count }, (_, i) => from + i));
-    const held = (seq: number): boolean => seq >= history.firstSeq && seq <= history.lastSeq;
-    const frames = new Set([...seqs].filter(held).map((seq) => history.frameOfSeq(seq)));
-    const parts = [...frames]
-      .sort((a, b) => a - b)
-      .map((frame) => selectRecords(this.#view(frame), (id, seq) => id !== END_ID && seqs.has(seq)))
-      .filter((part) => part !== undefined);
-    this.#reply(request, codec.embed(parts));
-  }
-
-  #view(frame: number): FrameView {
-    const { engine, decoder } = this.#options;
-    return decoder.frame(engine.history.frame(frame));
+    const seqs = request.seqs ?? Array.from({ length: count }, (_, i) => from + i);
+    const frames = this.#lookUp.events(new Set(seqs));
+    this.#reply(request, this.#options.codec.embed(frames));
   }
 
   /** Lets a replay's time go on as its speed says. */
@@ -369,24 +359,33 @@ export class Session {
     this.#limit = Math.min(this.#limit + whole, this.#options.engine.history.lastSeq);
   }
 
-  #tell(): void {
+  #tell(until: number): void {
     if (!this.#subscribed) return;
-    const { engine, codec, line } = this.#options;
+    const { engine, codec, line, now } = this.#options;
     const { history } = engine;
-    if (this.#phaseFrom !== undefined) this.#findPhase();
+    if (this.#phaseFrom !== undefined) this.#findPhase(until);
     this.#catchUp();
-    while (this.#frame < history.endFrame && this.#hasRoom) {
-      const { firstSeq, lastSeq } = history.info(this.#frame);
-      const from = this.#seq + 1;
-      const to = Math.min(lastSeq, this.#limit);
-      if (to < from && lastSeq > this.#limit) break;
-      const whole = this.#filter === undefined && from === firstSeq && to === lastSeq;
-      const part = whole ? history.frame(this.#frame) : this.#part(from, to);
+    for (let range = this.#next(); range !== undefined && this.#hasRoom; range = this.#next()) {
+      const { from, to, whole } = range;
+      const isAll = this.#filter === undefined && whole;
+      const part = isAll ? history.frame(this.#frame) : this.#part(from, to);
       if (part !== undefined || to >= from) line.send(codec.events(from, to, part));
       this.#seq = Math.max(this.#seq, to);
-      if (to < lastSeq) break;
-      this.#frame++;
+      if (to === history.info(this.#frame).lastSeq) this.#frame++;
+      if (now() >= until) return;
     }
+  }
+
+  /** The events of the next frame that may be told now, and whether these are all of it. */
+  #next(): { from: number; to: number; whole: boolean } | undefined {
+    const { history } = this.#options.engine;
+    if (!this.#subscribed || this.#frame >= history.endFrame) return undefined;
+    // What is not held any more is dropped when the viewer has its turn.
+    const { firstSeq, lastSeq } = history.info(Math.max(this.#frame, history.firstFrame));
+    const from = this.#seq + 1;
+    const to = Math.min(lastSeq, this.#limit);
+    if (to < from && lastSeq > this.#limit) return undefined;
+    return { from, to, whole: from === firstSeq && to === lastSeq };
   }
 
   /**
@@ -394,7 +393,7 @@ export class Session {
    * before it, or with the frame that it begins.
    */
   #part(from: number, to: number): Uint8Array | undefined {
-    const view = this.#view(this.#frame);
+    const view = this.#lookUp.view(this.#frame);
     const filter = this.#filter;
     const first = view.firstSeq === from ? from - 1 : from;
     return selectRecords(view, (id, seq, at) => {
@@ -422,32 +421,32 @@ export class Session {
     this.#snapshot('resync');
   }
 
-  /** Goes on to where the next phase begins, as far as the run has got. False: it is still to come. */
-  #findPhase(): boolean {
-    const { engine } = this.#options;
+  /**
+   * Goes on to where the next phase begins, as far as the run has got. Where that is still to come, a
+   * live run goes there.
+   */
+  #findPhase(until: number): void {
+    const { engine, now } = this.#options;
     const { history } = engine;
-    for (let frame = this.#phaseFrom ?? 0; frame < history.endFrame; frame++) {
-      const found = this.#view(frame)
-        .records()
-        .find((record) => record.seq > this.#seq && phaseOf(record) !== undefined);
-      if (found === undefined) continue;
-      this.#phaseFrom = undefined;
-      this.#limit = found.seq;
-      return true;
+    for (;;) {
+      const frame = Math.max(this.#phaseFrom ?? 0, history.firstFrame);
+      if (frame >= history.endFrame) break;
+      const found = this.#lookUp.phaseIn(frame, this.#seq);
+      this.#limit = found ?? Math.max(this.#limit, history.info(frame).lastSeq);
+      this.#phaseFrom = found === undefined ? frame + 1 : undefined;
+      if (found !== undefined || now() >= until) return;
     }
-    this.#phaseFrom = history.endFrame;
-    this.#limit = history.lastSeq;
     const over = engine.state === 'ended' || engine.state === 'failed';
     if (over) this.#phaseFrom = undefined;
-    return over;
+    else if (this.#runsToPhase) engine.runTo('phase');
+    this.#runsToPhase = false;
   }
 
   /** The viewer is told when what it sees of the run has changed. */
   #tellStatus(): void {
-    const status = this.status();
-    const told = `${status.state} ${status.speed}`;
-    if (told === this.#told || this.busy) return;
+    const told = `${this.#runState()} ${this.#ownSpeed}`;
+    if (told === this.#told || this.#pending.length > 0) return;
     this.#told = told;
-    this.#send(status);
+    this.#send(this.status());
   }
 }

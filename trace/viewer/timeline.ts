@@ -140,8 +140,7 @@ export class Timeline {
     const context = canvas.getContext('2d')!;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name: string): string => style.getPropertyValue(`--${name}`);
+    const colour = palette();
     const y = (layer: Layer): number =>
       HEAD + ((LANES.indexOf(layer) + 0.5) / LANES.length) * (height - HEAD);
     context.font = '11px system-ui, sans-serif';
@@ -209,4 +208,17 @@ export class Timeline {
     }
     return chain;
   }
+}
+
+/** What a colour of the style sheet is now, light or dark. */
+function palette(): (name: string) => string {
+  const probe = document.createElement('i');
+  document.body.append(probe);
+  const known = new Map<string, string>();
+  for (const name of ['line', 'ink', 'faint', 'accent', ...LANES]) {
+    probe.style.color = `var(--${name})`;
+    known.set(name, getComputedStyle(probe).color);
+  }
+  probe.remove();
+  return (name) => known.get(name) ?? '';
 }

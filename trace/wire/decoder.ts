@@ -22,6 +22,17 @@ export type Item =
       readonly seq: number;
     };
 
+/** Records of one kind in a row, at `from`, `from + size` and so on. */
+export interface Stretch {
+  /** Without flags; END_ID: ends of spans. */
+  readonly id: number;
+  readonly from: number;
+  /** Where the next begins. */
+  readonly to: number;
+  /** Bytes of a record. */
+  readonly size: number;
+}
+
 /** A frame that is not as it must be: damaged, or made by another program. */
 export class FrameError extends Error {}
 
@@ -57,6 +68,7 @@ export class FrameView {
   readonly #end: number;
   readonly #texts: number;
   readonly #decoded: (string | undefined)[] = [];
+  #stretches: readonly Stretch[] | undefined;
 
   constructor(bytes: Uint8Array, layouts: readonly Layout[]) {
     const header = readHeader(bytes);
@@ -120,12 +132,34 @@ export class FrameView {
 
   /** Calls back for each record without decoding it: its id, without flags, and where it begins. */
   scan(visit: (id: number, at: number) => void): void {
-    for (let at = RECORDS_AT; at < this.#end; ) {
-      const id = this.#view.getUint16(at, true);
-      const size = this.#checked(at, id);
-      visit(id & ID_MASK, at);
-      at += size;
+    for (const { id, from, to, size } of this.stretches) {
+      for (let at = from; at < to; at += size) visit(id, at);
     }
+  }
+
+  /**
+   * Its records in order, those of one kind in a row as one: a frame of the data path has few.
+   * @throws FrameError
+   */
+  get stretches(): readonly Stretch[] {
+    this.#stretches ??= this.#measure();
+    return this.#stretches;
+  }
+
+  #measure(): Stretch[] {
+    const view = this.#view;
+    const stretches: Stretch[] = [];
+    for (let from = RECORDS_AT; from < this.#end; ) {
+      const id = view.getUint16(from, true);
+      const size = this.#checked(from, id);
+      const head = view.getInt32(from, true);
+      const last = this.#end - size;
+      let to = from + size;
+      while (to <= last && view.getInt32(to, true) === head) to += size;
+      stretches.push({ id: id & ID_MASK, from, to, size });
+      from = to;
+    }
+    return stretches;
   }
 
   /** `seq` of the last event, 0 where there is none. */
@@ -135,11 +169,25 @@ export class FrameView {
 
   /** When the last event happened. */
   placeOfLast(): { seq: number; ns: number } | undefined {
-    let last = 0;
-    this.scan((id, at) => {
-      if (id !== END_ID) last = at;
-    });
-    return last === 0 ? undefined : this.placeAt(last);
+    const last = this.stretches.findLast(({ id }) => id !== END_ID);
+    return last === undefined ? undefined : this.placeAt(last.to - last.size);
+  }
+
+  /** When the last event up to this one happened; undefined where the first is later. */
+  placeUpTo(seq: number): { seq: number; ns: number } | undefined {
+    for (const { id, from, to, size } of this.stretches.toReversed()) {
+      if (id === END_ID || this.placeAt(from).seq > seq) continue;
+      let at = to - size;
+      while (this.placeAt(at).seq > seq) at -= size;
+      return this.placeAt(at);
+    }
+    return undefined;
+  }
+
+  /** When the last record was told, be it an event or an end. */
+  get lastNs(): number {
+    const last = this.stretches.at(-1);
+    return last === undefined ? this.ns : this.#nsAt(last.to - last.size);
   }
 
   /** The event of this number, undefined where it is not here. */
@@ -166,9 +214,17 @@ export class FrameView {
     return { seq: this.header.seq + this.#view.getInt32(at + 4, true), ns: this.#nsAt(at) };
   }
 
-  /** The unit that the hot event at `at` names: its first field. */
-  hotUnitAt(at: number): string {
-    return this.#text(this.#view.getUint16(at + RECORD_HEADER, true));
+  /** Counts the hot events of a stretch by the unit that each names in its first field. */
+  hotUnits({ from, to, size }: Stretch, counts: Map<string, number>): void {
+    const view = this.#view;
+    for (let at = from; at < to; ) {
+      const first = at;
+      const text = view.getUint16(at + RECORD_HEADER, true);
+      do at += size;
+      while (at < to && view.getUint16(at + RECORD_HEADER, true) === text);
+      const unit = this.#text(text);
+      counts.set(unit, (counts.get(unit) ?? 0) + (at - first) / size);
+    }
   }
 
   /** The bytes of the record that `scan` found at `at`. */

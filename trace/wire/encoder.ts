@@ -51,16 +51,22 @@ export class FrameEncoder implements Sink, HotSink {
   #words: Int32Array = new Int32Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
   #at = 0;
+  /** Events of the frame that are not hot. */
   #count = 0;
   /** Of the frame. */
   #seq = 0;
   #ns = 0;
-  /** Where a hot record may begin at last, in bytes, and happen; -1 without a frame. */
+  /** Where a hot record may begin at last, in bytes; -1 without a frame. */
   #lastHot = -1;
-  #lastNs = -1;
-  /** By source: the frame in which it was told last, its first word, its text's index there. */
-  #sources = new Int32Array(3 * 64);
-  #frame = 1;
+  /** Who told the last hot event, told in this frame: first word, and index of its text. */
+  #source: HotSource | null = null;
+  #head = 0;
+  #text = 0;
+  /** When it happened, and what a record says of that. */
+  #hotNs = -1;
+  #delta = 0;
+  /** Bytes of records that are not hot, ends among them. */
+  #coldBytes = 0;
 
   constructor(slots: FrameSlots, { defs = CATALOGUE, hot = false }: EncoderOptions = {}) {
     this.#slots = slots;
@@ -112,25 +118,22 @@ export class FrameEncoder implements Sink, HotSink {
     w2: number,
     w3: number,
   ): void {
-    const sources = this.#sources;
-    const n = 3 * source.number;
-    if (this.#at > this.#lastHot || ns > this.#lastNs || sources[n] !== this.#frame) {
+    if (source !== this.#source || this.#at > this.#lastHot || ns !== this.#hotNs) {
       this.#prepare(source, seq, ns);
       this.put(source, seq, ns, cause, sid, w1, w2, w3);
       return;
     }
     const words = this.#words;
     const at = this.#at >> 2;
-    words[at] = sources[n + 1]!;
+    words[at] = this.#head;
     words[at + 1] = seq - this.#seq;
-    words[at + 2] = ns - this.#ns;
+    words[at + 2] = this.#delta;
     words[at + 3] = cause === 0 ? 0 : seq - cause;
-    words[at + 4] = sources[n + 2]! | (sid << 16);
+    words[at + 4] = this.#text | (sid << 16);
     words[at + 5] = w1;
     words[at + 6] = w2;
     words[at + 7] = w3;
     this.#at += HOT_BYTES;
-    this.#count++;
   }
 
   /** Publishes what there is. */
@@ -140,7 +143,8 @@ export class FrameEncoder implements Sink, HotSink {
     if (this.#at === RECORDS_AT) return;
     this.#slot = undefined;
     this.#lastHot = -1;
-    this.#words[FRAME_HEADER >> 2] = this.#count;
+    this.#words[FRAME_HEADER >> 2] =
+      this.#count + (this.#at - RECORDS_AT - this.#coldBytes) / HOT_BYTES;
     this.#words[(FRAME_HEADER >> 2) + 1] = this.#at - RECORDS_AT;
     const bytes = this.#texts.flush(slot, this.#at);
     writeHeader(slot.subarray(0, bytes), FRAME.EVENTS, this.#seq, this.#ns);
@@ -173,8 +177,8 @@ export class FrameEncoder implements Sink, HotSink {
     this.#seq = seq;
     this.#ns = ns;
     this.#textsGrew();
-    this.#lastNs = ns + MOST_DELTA;
-    this.#frame++;
+    this.#source = null;
+    this.#coldBytes = 0;
   }
 
   /** Writes a record's id, size, seq and ns. Returns where it begins. */
@@ -185,23 +189,22 @@ export class FrameEncoder implements Sink, HotSink {
     this.#words[word + 1] = seq - this.#seq;
     this.#words[word + 2] = ns - this.#ns;
     this.#at = at + size;
+    this.#coldBytes += size;
     return at;
   }
 
   /** Makes sure that the next hot record has room and that its source is told in this frame. */
-  #prepare({ number, def, text }: HotSource, seq: number, ns: number): void {
-    const n = 3 * number;
-    if (n >= this.#sources.length) {
-      const grown = new Int32Array(2 * n);
-      grown.set(this.#sources);
-      this.#sources = grown;
-    }
+  #prepare(source: HotSource, seq: number, ns: number): void {
+    const { def, text } = source;
     const room = this.#texts.hasRoom(1) ? HOT_BYTES + this.#texts.growth(text) : Infinity;
     this.#reserve(room, seq, ns);
     const { size, id, name } = this.#layoutOf(def);
     if (size !== HOT_BYTES) throw new Error(`hot event ${name} takes ${size} bytes`);
-    const index = this.#texts.add(text);
-    this.#sources.set([this.#frame, id | HOT_SIZE, index], n);
+    this.#text = this.#texts.add(text);
+    this.#head = id | HOT_SIZE;
+    this.#source = source;
+    this.#hotNs = ns;
+    this.#delta = (ns - this.#ns) | 0;
     this.#textsGrew();
   }
 

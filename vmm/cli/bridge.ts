@@ -1,19 +1,24 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
 import { BrokerError, BrokerGone } from '../../host/bridge/broker.ts';
 import { BuildError } from '../../host/bridge/build.ts';
 import { ProgramError } from '../../host/bridge/program.ts';
+import { HOST_BUGS } from '../../host/kernel/bugs.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
-import { NEWEST_RELEASE, parseRelease } from '../../host/kernel/release.ts';
+import { DEFAULT_RELEASE, parseRelease } from '../../host/kernel/release.ts';
+import { Findings } from '../../trace/story/sanitizer.ts';
+import { bugsOf } from '../scenario/bugs.ts';
 import { bootHost } from '../scenario/host.ts';
 import { Refusal } from './fail.ts';
 import { memorySize, wholeNumber } from './options.ts';
+import { bugOptions, bugsOn, printFindings, type SanitizeOptions } from './sanitize.ts';
 import { openTraceFile, type TraceFile } from './trace-file.ts';
 
 const MIB = 2 ** 20;
 const MAX_DEVICES = 31;
 
 /** What `exec` and `host` have in common. */
-export interface HostCommandOptions {
+export interface HostCommandOptions extends SanitizeOptions {
   readonly devices: number;
   readonly mem: number;
   readonly seed: number;
@@ -22,8 +27,15 @@ export interface HostCommandOptions {
   readonly selftest: boolean;
 }
 
+/** A simulated host, and what watches it. */
+export interface WatchedHost {
+  readonly kernel: Kernel;
+  /** Ends the watch: prints what was found. Returns how many findings. */
+  readonly settle: () => number;
+}
+
 export function hostOptions(command: Command): Command {
-  return command
+  return bugOptions(command)
     .option('--devices <N>', 'accelerators of the host', wholeNumber(0, MAX_DEVICES), 1)
     .addOption(
       new Option('--mem <SIZE>', "the host's own RAM: page tables and queues")
@@ -34,7 +46,7 @@ export function hostOptions(command: Command): Command {
     .addOption(
       new Option('--kernel <RELEASE>', 'answer as this Linux release does, where releases differ')
         .argParser(release)
-        .default(NEWEST_RELEASE),
+        .default(DEFAULT_RELEASE),
     )
     .option('--no-selftest', 'a kernel without IOMMU_TEST_CMD and the mock devices it makes')
     .option('--trace <PATH>', 'keep every event: a recording (PATH.vsva), or JSON lines');
@@ -54,10 +66,31 @@ export function openRecording(
   return openTraceFile(trace, { command, options: { ...options }, live: true });
 }
 
-export function simulatedHost(options: HostCommandOptions, recording?: TraceFile): Kernel {
+export function simulatedHost(
+  options: HostCommandOptions,
+  recording?: Pick<TraceFile, 'listeners' | 'sinks'>,
+): WatchedHost {
   const { devices, mem: ramBytes, seed, kernel: release, selftest } = options;
   const { listeners = [], sinks = [] } = recording ?? {};
-  return bootHost({ seed, devices, ramBytes, listeners, sinks, kernel: { release, selftest } });
+  const bugs = bugsOn(options);
+  const sanitizer = (options.sanitize ?? bugs.size > 0) ? new Sanitizer() : undefined;
+  const findings = new Findings();
+  const kernel = bootHost({
+    seed,
+    devices,
+    ramBytes,
+    listeners:
+      sanitizer === undefined ? listeners : [...listeners, (record) => findings.add(record)],
+    sinks,
+    sanitizer,
+    kernel: { release, selftest, bugs: bugsOf(bugs, HOST_BUGS) },
+  });
+  const settle = (): number => {
+    sanitizer?.end();
+    printFindings(findings.list);
+    return findings.list.length;
+  };
+  return { kernel, settle };
 }
 
 /** The bridge's own errors in the command line's terms; others as they are. */

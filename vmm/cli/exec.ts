@@ -10,6 +10,7 @@ import { BridgeServer } from '../../host/bridge/server.ts';
 import type { HostCommandOptions } from './bridge.ts';
 import { bridgeRefusal, hostOptions, openRecording, simulatedHost } from './bridge.ts';
 import { Refusal, whyNot } from './fail.ts';
+import { listed } from './sanitize.ts';
 
 interface ExecOptions extends HostCommandOptions {
   readonly join?: string;
@@ -30,12 +31,14 @@ export function execCommand(): Command {
     .addHelpText(
       'after',
       '\nExit code: that of the program, 128 + n when signal n ended it. 127 when there is no such' +
-        '\nprogram, 126 when it is not executable, 2 when it cannot be served: statically linked, set-uid.',
+        '\nprogram, 126 when it is not executable, 2 when it cannot be served: statically linked, set-uid.' +
+        '\n1 instead of 0 when the sanitizer reported something.',
     )
     .action(exec);
 }
 
 function exec(name: string, args: readonly string[], options: ExecOptions): void {
+  if (listed(options)) return;
   try {
     const program = [checkProgram(name), ...args];
     process.exitCode = options.join === undefined ? host(program, options) : join(program, options);
@@ -48,7 +51,7 @@ function exec(name: string, args: readonly string[], options: ExecOptions): void
 function host(program: readonly string[], options: ExecOptions): number {
   const tools = buildTools();
   const recording = openRecording(`exec ${program.join(' ')}`, options);
-  const kernel = simulatedHost(options, recording);
+  const { kernel, settle } = simulatedHost(options, recording);
   using broker = new Broker(tools, { program });
   leaveSignals();
   const server = new BridgeServer(kernel, broker, () => {
@@ -56,8 +59,9 @@ function host(program: readonly string[], options: ExecOptions): number {
     recording?.flush();
   });
   const status = server.run();
+  const found = settle();
   recording?.close();
-  return status;
+  return status === 0 && found > 0 ? 1 : status;
 }
 
 /** The kernel is another process's. */

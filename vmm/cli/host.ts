@@ -26,7 +26,7 @@ function host(options: HostOptions): void {
   try {
     const tools = buildTools();
     const recording = openRecording('host', options);
-    const kernel = simulatedHost(options, recording);
+    const { kernel, settle } = simulatedHost(options, recording);
     const socket = resolve(options.listen);
     using broker = new Broker(tools, { socket });
     process.stdout.write(`listening at ${socket}\n`);
@@ -38,6 +38,7 @@ function host(options: HostOptions): void {
       );
     });
     server.run();
+    settle();
   } catch (error) {
     throw bridgeRefusal(error);
   }

@@ -32,9 +32,20 @@ export function viewerPages(): Pages {
     if (!existsSync(file)) return undefined;
     const extension = extname(path);
     const text = readFileSync(file, 'utf8');
-    const body = extension === '.ts' ? stripTypeScriptTypes(text) : text;
+    const body = extension === '.ts' ? stripped(text) : text;
     const page = { type: TYPES[extension]!, body };
     sent.set(path, page);
     return page;
   };
+}
+
+/** Node warns that this may still change; the user can do nothing about it. */
+function stripped(text: string): string {
+  const emitWarning = process.emitWarning.bind(process);
+  process.emitWarning = () => undefined;
+  try {
+    return stripTypeScriptTypes(text);
+  } finally {
+    process.emitWarning = emitWarning;
+  }
 }

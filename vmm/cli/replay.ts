@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { Recording, RecordingError } from '../../trace/record/reader.ts';
 import { Replay } from '../../trace/stream/engine.ts';
 import { Refusal, whyNot } from './fail.ts';
-import { interrupted, listen, newServer, type ServeOptions, serveOptions } from './serve.ts';
+import { interrupted, listen, newServer, type ServeOptions, serveOptions } from './server.ts';
 
 /** `vsva replay PATH`: a recording, served to viewers as if live. */
 export function replayCommand(): Command {

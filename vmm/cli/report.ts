@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Counts, Tally } from '../../trace/story/counts.ts';
+import type { FindingJson } from '../../trace/story/sanitizer.ts';
 import { timeText, wrap } from '../../trace/story/text.ts';
+import type { Scenario } from '../scenario/scenarios.ts';
 import type { Leftovers, WorldResult } from '../scenario/world.ts';
 import { oneLine } from './fail.ts';
 import { bold, DEFAULT_COLUMNS } from './print.ts';
@@ -8,9 +10,16 @@ import { bold, DEFAULT_COLUMNS } from './print.ts';
 interface Run {
   readonly path: string;
   readonly input: Uint8Array;
-  readonly options: { readonly vms: number; readonly procs: number; readonly seed: number };
+  readonly options: {
+    readonly vms: number;
+    readonly procs: number;
+    readonly seed: number;
+    readonly scenario?: Scenario | undefined;
+  };
   readonly tally: Tally;
   readonly result: WorldResult;
+  /** Reports of the sanitizer. */
+  readonly findings?: readonly FindingJson[];
 }
 
 /** What `--json` prints. */
@@ -23,10 +32,13 @@ export interface ReportJson {
   counts: Counts;
   virtualNs: number;
   leftovers: Leftovers;
+  /** What the sanitizer reported. */
+  findings: readonly FindingJson[];
 }
 
 export interface Report {
   readonly json: ReportJson;
+  readonly findings: readonly FindingJson[];
   readonly seed: number;
   /** One for each guest process, in the order of VM, then process. */
   readonly outputs: readonly Uint8Array[];
@@ -41,7 +53,8 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 const NOTHING = new Uint8Array(0);
 
 /** Draws the sum of a run: the copies are compared with the file here too, not only by the guest. */
-export function makeReport({ path, input, options, tally, result }: Run): Report {
+export function makeReport(run: Run): Report {
+  const { path, input, options, tally, result, findings = [] } = run;
   const inputHash = sha256(input);
   const outputs: Uint8Array[] = [];
   let outputHash = inputHash;
@@ -65,9 +78,12 @@ export function makeReport({ path, input, options, tally, result }: Run): Report
     counts: tally.counts,
     virtualNs: result.ns,
     leftovers: result.leftovers,
+    findings,
   };
   const clean = Object.values(result.leftovers).every((count) => count === 0);
-  return { json, seed: options.seed, outputs, verified, clean };
+  // A scenario may end otherwise than with copies to verify.
+  if (options.scenario?.verified === false) verified = true;
+  return { json, findings, seed: options.seed, outputs, verified, clean };
 }
 
 const LABEL = 12;

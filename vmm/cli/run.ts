@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { Tally } from '../../trace/story/counts.ts';
+import { Findings } from '../../trace/story/sanitizer.ts';
 import { type Line, Walkthrough } from '../../trace/story/walkthrough.ts';
 import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
@@ -9,12 +10,23 @@ import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './mach
 import { columns, printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
+import {
+  bugsOn,
+  countText,
+  listed,
+  printFindings,
+  type SanitizeOptions,
+  sanitizeOptions,
+  scenarioOf,
+} from './sanitize.ts';
 import { openTraceFile, type TraceFile } from './trace-file.ts';
 
 /** Clock events between two looks at the world outside (signals, the progress line). */
 const SLICE = 4096;
+/** Virtual time after which a world with a mistake in it is given up. */
+const LONGEST_NS = 10_000_000_000;
 
-interface RunOptions extends MachineOptions {
+interface RunOptions extends MachineOptions, SanitizeOptions {
   readonly out?: string;
   readonly trace?: string;
   readonly hits?: boolean;
@@ -36,7 +48,7 @@ export function runCommand(): Command {
       '--out <OUT>',
       'write the copy, as the guest process sees it (several: OUT.vm0.p0, ...)',
     );
-  return machineOptions(command)
+  return sanitizeOptions(machineOptions(command))
     .option('--trace <PATH>', 'keep every event: a recording (PATH.vsva), or JSON lines')
     .option('--hits', 'record translations that the IOTLB answered too: many')
     .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
@@ -44,13 +56,15 @@ export function runCommand(): Command {
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
-      '\nExit code: 0 when every copy was verified and nothing is left over, 1 when not, 2 when the' +
+      '\nExit code: 0 when every copy was verified, nothing is left over and the sanitizer, if it' +
+        '\nwatched, reported nothing (it does so on standard error); 1 when not; 2 when the' +
         '\ncommand line cannot be followed. NO_COLOR is honoured.',
     )
     .action(run);
 }
 
 async function run(file: string | undefined, options: RunOptions): Promise<void> {
+  if (listed(options)) return;
   const path = file ?? SAMPLE;
   const input = readInput(path, options.mem, (bytes) => checkMemory(bytes, options));
   if (options.step === true && !Keys.available()) {
@@ -66,7 +80,9 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
         ? `${JSON.stringify(report.json, undefined, 2)}\n`
         : `${summaryLines(report, columns()).join('\n')}\n`,
     );
+    printFindings(report.findings);
     if (!report.verified || !report.clean) throw new Refusal(1, failedText(report, options.out));
+    if (report.findings.length > 0) throw new Refusal(1, countText(report.findings));
     process.exitCode = 0;
   } finally {
     for (const output of outputs) output.abandon();
@@ -178,7 +194,11 @@ async function walk(
   outputs: readonly OutputFile[],
   interruption: Interruption,
 ): Promise<Report> {
-  const { mem, vms, procs, seed } = options;
+  const { mem, seed } = options;
+  const scenario = scenarioOf(options);
+  const { vms = options.vms, procs = options.procs } = scenario?.twist ?? {};
+  const bugs = bugsOn(options);
+  const findings = new Findings();
   const tally = new Tally();
   const tells = options.quiet !== true && options.json !== true;
   const screen = new Screen(options.step === true);
@@ -195,9 +215,13 @@ async function walk(
     guestBytes: mem,
     input,
     fiveLevel: options.la57 === true,
+    ...scenario?.twist,
+    bugs,
+    sanitize: options.sanitize ?? (tells || bugs.size > 0),
     listeners: [
       (record) => {
         tally.add(record);
+        findings.add(record);
         progress.add(record);
         if (tells) story.add(record);
       },
@@ -210,6 +234,8 @@ async function walk(
     let phases = 0;
     for (let more = true; more; ) {
       for (let i = 0; i < SLICE && more && story.phases === phases; i++) more = world.step();
+      // A mistake may make somebody wait for ever.
+      if (bugs.size > 0 && world.ns > LONGEST_NS) break;
       if (story.phases !== phases) {
         phases = story.phases;
         const waits = keys !== undefined && more && screen.holds;
@@ -223,7 +249,10 @@ async function walk(
     }
     if (tells) story.end();
     screen.release();
-    const report = makeReport({ path, input, options, tally, result: world.result() });
+    const result = bugs.size > 0 && !world.done ? world.unfinished() : world.result();
+    const shape = { vms, procs, seed, scenario };
+    const found = findings.list;
+    const report = makeReport({ path, input, options: shape, tally, result, findings: found });
     if (report.verified && report.clean) {
       report.outputs.forEach((bytes, i) => {
         outputs[i]?.commit(bytes);

@@ -1,49 +1,32 @@
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { Command, Option } from 'commander';
 import { CATALOGUE } from '../../trace/catalogue/all.ts';
-import type { Engine } from '../../trace/stream/engine.ts';
 import { LiveHistory } from '../../trace/stream/live-history.ts';
-import { isLoopback, StreamServer } from '../../trace/stream/server.ts';
 import { LiveEngine, type Report } from '../../trace/stream/thread.ts';
 import { FrameDecoder } from '../../trace/wire/decoder.ts';
-import { type Schema, schemaOf } from '../../trace/wire/layout.ts';
+import { schemaOf } from '../../trace/wire/layout.ts';
 import { createRing, RingReader } from '../../trace/wire/ring.ts';
 import type { EngineData } from './engine-thread.ts';
 import { Refusal, whyNot } from './fail.ts';
 import { readInput } from './files.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
-import { memorySize, wholeNumber } from './options.ts';
-import { viewerPages } from './pages.ts';
-import { PROGRAM } from './version.ts';
+import { memorySize } from './options.ts';
+import { serveProgram } from './serve-exec.ts';
+import {
+  announce,
+  interrupted,
+  listen,
+  newServer,
+  type ServeOptions,
+  serveOptions,
+} from './server.ts';
 
-const DEFAULT_PORT = 8732;
 const DEFAULT_HISTORY = 2 ** 30;
-
-/** What everything that serves viewers has in common. */
-export interface ServeOptions {
-  readonly port: number;
-  readonly host: string;
-  readonly token?: string;
-  readonly controlToken?: string;
-  readonly viewOnly?: boolean;
-  readonly origin?: readonly string[];
-  readonly speed?: number;
-}
 
 interface ServeRunOptions extends MachineOptions, ServeOptions {
   readonly history: number;
   readonly paused?: boolean;
 }
-
-export const serveOptions = (command: Command): Command =>
-  command
-    .option('--port <N>', 'TCP port; 0: any that is free', wholeNumber(0, 65535), DEFAULT_PORT)
-    .option('--host <ADDRESS>', 'where to listen; other than loopback needs --token', '127.0.0.1')
-    .option('--token <TEXT>', 'viewers must show it: ?token=TEXT')
-    .option('--control-token <TEXT>', 'only viewers that show it may pause, step and seek')
-    .option('--view-only', 'no viewer may pause, step or seek')
-    .option('--origin <URL...>', 'pages of these origins may connect too')
-    .option('--speed <N>', 'events in a second; default: as fast as it goes', wholeNumber(1, 1e9));
 
 /** `vsva serve [FILE]`: a run with its trace as a stream, and a page that shows it. */
 export function serveCommand(): Command {
@@ -54,8 +37,10 @@ export function serveCommand(): Command {
         ' command serves: open the address that it prints. Runs until it is interrupted.',
     )
     .summary('stream the trace to viewers, and serve a page that shows it')
-    .argument('[FILE]', 'any file; default: a sample');
+    .argument('[FILE]', 'any file; default: a sample; `exec`: a real program, as below')
+    .argument('[ARGS...]', 'after -- exec: options of `vsva exec`, PROGRAM and its arguments');
   return serveOptions(machineOptions(command))
+    .passThroughOptions()
     .option('--paused', 'wait for a viewer to resume before the first event')
     .addOption(
       new Option('--history <SIZE>', 'bytes of trace on disk that viewers can go back in')
@@ -64,13 +49,22 @@ export function serveCommand(): Command {
     )
     .addHelpText(
       'after',
-      '\nExit code: 0 when it was interrupted and the run had not failed, 1 when the run failed or' +
+      '\n`vsva serve -- exec PROGRAM ARGS...` streams the run of a real program (see `vsva exec`).' +
+        '\n\nExit code: that of the program, else 0 when it was interrupted and the run had not failed, 1 when the run failed or' +
         '\nthe port cannot be had, 2 when the command line cannot be followed.',
     )
     .action(serve);
 }
 
-async function serve(file: string | undefined, options: ServeRunOptions): Promise<void> {
+async function serve(
+  file: string | undefined,
+  args: readonly string[],
+  options: ServeRunOptions,
+): Promise<void> {
+  if (file === 'exec' && args.length > 0) return serveProgram(args, options, options.history);
+  if (args.length > 0) {
+    throw new Refusal(2, `one FILE, or: vsva serve -- exec PROGRAM ARGS...; not ${args.join(' ')}`);
+  }
   const path = file ?? SAMPLE;
   const input = readInput(path, options.mem, (bytes) => checkMemory(bytes, options));
   const schema = schemaOf(CATALOGUE);
@@ -123,70 +117,3 @@ async function serve(file: string | undefined, options: ServeRunOptions): Promis
   port1.close();
   if (engine.state === 'failed') throw new Refusal(1, engine.reason ?? 'the run failed');
 }
-
-/** @throws Refusal when an address other than loopback has no token */
-export function newServer(
-  engine: Engine,
-  decoder: FrameDecoder,
-  schema: Schema,
-  options: ServeOptions,
-): StreamServer {
-  const { host, port, token, controlToken, viewOnly, origin } = options;
-  if (!isLoopback(host) && token === undefined) {
-    throw new Refusal(
-      2,
-      `--host ${host} can be reached from other machines: give a token too: --token TEXT`,
-    );
-  }
-  return new StreamServer({
-    engine,
-    decoder,
-    schema,
-    program: PROGRAM,
-    host,
-    port,
-    token,
-    controlToken,
-    viewOnly,
-    origins: origin,
-    pages: viewerPages(),
-  });
-}
-
-/** @throws Refusal saying what to do when the address cannot be had */
-export async function listen(server: StreamServer, { host, port }: ServeOptions): Promise<void> {
-  try {
-    await server.listen();
-  } catch (error) {
-    const { code } = error as { code?: unknown };
-    if (code === 'EADDRINUSE') {
-      throw new Refusal(1, `port ${port} is in use: choose another with --port, or --port 0`);
-    }
-    if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
-      throw new Refusal(1, `${host} is no address of this machine`);
-    }
-    throw new Refusal(1, `cannot listen on ${host} port ${port}: ${whyNot(error)}`);
-  }
-}
-
-/** Where it is, and each change of what it does, one line each. */
-export function announce(server: StreamServer, engine: Engine): void {
-  process.stdout.write(`serving ${server.url}  (Ctrl-C ends it)\n`);
-  const wake = engine.onChange;
-  let told = engine.state;
-  engine.onChange = () => {
-    wake();
-    if (engine.state === told) return;
-    told = engine.state;
-    const { reason } = engine;
-    process.stdout.write(`${told}${reason === undefined ? '' : `: ${reason}`}\n`);
-  };
-}
-
-/** Resolves when the user or the system ends the program. */
-export const interrupted = (): Promise<void> =>
-  new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.once(signal, () => resolve());
-    }
-  });

@@ -58,7 +58,7 @@ class RecordingFile implements TraceFile {
   readonly #writer: RecordingWriter;
   readonly #encoder: FrameEncoder;
   readonly #live: boolean;
-  #error: unknown;
+  #error: Error | undefined;
   #last = 0;
 
   constructor(path: string, { command, options, hits = false, live = false }: TraceFileOptions) {
@@ -72,9 +72,9 @@ class RecordingFile implements TraceFile {
       inlineSlots((frame) => this.#write(frame)),
       { hot: hits },
     );
-    this.sinks = [this.#encoder];
     this.#live = live;
-    if (live) this.listeners = [() => this.#catchUp()];
+    const catchUp = (): void => this.#catchUp();
+    this.sinks = live ? [this.#encoder, { event: catchUp, end: catchUp }] : [this.#encoder];
   }
 
   flush(): void {
@@ -92,7 +92,7 @@ class RecordingFile implements TraceFile {
     try {
       this.#writer.write(frame);
     } catch (error) {
-      this.#error = error;
+      this.#error = asError(error);
     }
   }
 
@@ -120,7 +120,7 @@ class JsonFile implements TraceFile {
   readonly sinks: readonly Sink[] = [];
   readonly #file: LineFile;
   #lines = 0;
-  #error: unknown;
+  #error: Error | undefined;
 
   constructor(path: string) {
     this.#file = new LineFile(path);
@@ -134,7 +134,7 @@ class JsonFile implements TraceFile {
     try {
       this.flush();
     } catch (error) {
-      this.#error = error;
+      this.#error = asError(error);
     }
   }
 
@@ -149,3 +149,6 @@ class JsonFile implements TraceFile {
     if (this.#error !== undefined) throw this.#error;
   }
 }
+
+const asError = (error: unknown): Error =>
+  error instanceof Error ? error : new Error(String(error));

@@ -106,8 +106,9 @@ const exportCommand = (): Command =>
   new Command('export')
     .description('Write a recording for another viewer.')
     .argument('<PATH>', RECORDING)
-    .requiredOption('--perfetto <OUT>', 'a trace that https://ui.perfetto.dev opens')
-    .action((path: string, { perfetto }: { perfetto: string }) => exportPerfetto(path, perfetto));
+    .option('--perfetto <OUT>', 'a trace that https://ui.perfetto.dev opens')
+    .option('--otlp <URL>', 'to an OpenTelemetry collector: http://HOST:4318/v1/traces')
+    .action(exportTo);
 
 /** @throws Refusal when it cannot be read */
 function opened(path: string): Recording & Disposable {
@@ -229,7 +230,11 @@ function diff(a: string, b: string, { ignoreTime }: { ignoreTime?: boolean }): v
   process.exitCode = 1;
 }
 
-function diffLines({ common, same, a, b, fields }: Divergence, one: Recording, other: Recording) {
+function diffLines(
+  { common, same, a, b, fields, told }: Divergence,
+  one: Recording,
+  other: Recording,
+) {
   const side = (sign: string, record: EventRecord | undefined, { about }: Recording): string =>
     record === undefined ? `${sign} (${about.path} ends here)` : `${sign} ${kernelLine(record)}`;
   const causes = (recording: Recording, record: EventRecord | undefined): string[] =>
@@ -240,7 +245,10 @@ function diffLines({ common, same, a, b, fields }: Divergence, one: Recording, o
   const alike = before.join('\n') === after.join('\n');
   const chain = (title: string, lines: string[]): string[] =>
     lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
+  const parameters = told.map(({ field, a: x, b: y }) => `told differently: ${field} ${x} | ${y}`);
+  if (a === undefined && b === undefined) return [...parameters, 'otherwise the same'];
   return [
+    ...parameters,
     same === 0
       ? 'they differ from the first event on'
       : `${same} events alike, up to #${common!.seq} ${common!.def.name}; then:`,
@@ -254,6 +262,33 @@ function diffLines({ common, same, a, b, fields }: Divergence, one: Recording, o
           ...chain(`in ${other.about.path}:`, after),
         ]),
   ];
+}
+
+async function exportTo(path: string, options: { perfetto?: string; otlp?: string }) {
+  const { perfetto, otlp } = options;
+  if (perfetto === undefined && otlp === undefined) {
+    throw new Refusal(2, 'say where to: --perfetto OUT or --otlp URL');
+  }
+  if (perfetto !== undefined) exportPerfetto(path, perfetto);
+  if (otlp !== undefined) await exportToCollector(path, otlp);
+}
+
+/** The run ends now: collectors drop what is old. */
+async function exportToCollector(path: string, url: string): Promise<void> {
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) {
+    throw new Refusal(2, `--otlp needs an http or https address, not ${url}`);
+  }
+  // What is seldom asked for is loaded when it is.
+  const { exportOtlp, OtlpError } = await import('../../trace/record/otlp.ts');
+  using recording = opened(path);
+  const epochMs = Date.now() - recording.ns / 1e6;
+  try {
+    print([`${await exportOtlp(recording, { url, epochMs })} spans sent to ${url}`]);
+  } catch (error) {
+    if (error instanceof RecordingError) throw new Refusal(1, error.message);
+    if (!(error instanceof OtlpError)) throw error;
+    throw new Refusal(1, `the collector at ${url} did not take the spans: ${error.message}`);
+  }
 }
 
 function exportPerfetto(path: string, out: string): void {

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { EventRecord } from '../../trace/event.ts';
 import { Tally } from '../../trace/story/counts.ts';
+import { Findings } from '../../trace/story/sanitizer.ts';
 import type { Source } from '../../tui/dashboard.ts';
 import { World } from '../scenario/world.ts';
 import { Refusal } from './fail.ts';
@@ -8,6 +9,15 @@ import { readInput } from './files.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
 import { columns } from './print.ts';
 import { makeReport, summaryLines } from './report.ts';
+import {
+  bugsOn,
+  countText,
+  listed,
+  printFindings,
+  type SanitizeOptions,
+  sanitizeOptions,
+  scenarioOf,
+} from './sanitize.ts';
 
 /** Clock events at most for one look at the world: some tell nothing, and the keyboard waits. */
 const SLICE = 1024;
@@ -22,7 +32,7 @@ export function tuiCommand(): Command {
     )
     .summary('the same on a dashboard, at your own pace')
     .argument('[FILE]', 'any file; default: a sample');
-  return machineOptions(command)
+  return sanitizeOptions(machineOptions(command))
     .addHelpText(
       'after',
       '\nExit code: 0 when the run was left or all went well, 1 when a copy was not verified or' +
@@ -31,7 +41,10 @@ export function tuiCommand(): Command {
     .action(tui);
 }
 
-async function tui(file: string | undefined, options: MachineOptions): Promise<void> {
+type TuiOptions = MachineOptions & SanitizeOptions;
+
+async function tui(file: string | undefined, options: TuiOptions): Promise<void> {
+  if (listed(options)) return;
   refuseWithoutTerminal();
   const path = file ?? SAMPLE;
   if (path === '-') {
@@ -45,10 +58,17 @@ async function tui(file: string | undefined, options: MachineOptions): Promise<v
     process.exitCode = 0;
     return;
   }
-  const { tally, world } = source;
-  const report = makeReport({ path, input, options, tally, result: world.result() });
+  const { tally, world, findings } = source;
+  const scenario = scenarioOf(options);
+  const { vms = options.vms, procs = options.procs } = scenario?.twist ?? {};
+  const shape = { vms, procs, seed: options.seed, scenario };
+  const result = world.done ? world.result() : world.unfinished();
+  const found = { findings: findings.list };
+  const report = makeReport({ path, input, options: shape, tally, result, ...found });
   process.stdout.write(`${summaryLines(report, columns()).join('\n')}\n`);
+  printFindings(report.findings);
   if (!report.verified || !report.clean) throw new Refusal(1, 'the run did not end well');
+  if (report.findings.length > 0) throw new Refusal(1, countText(report.findings));
   process.exitCode = 0;
 }
 
@@ -84,12 +104,15 @@ async function show(source: Source): Promise<void> {
 class WorldSource implements Source {
   readonly world: World;
   readonly tally = new Tally();
+  readonly findings = new Findings();
   #kept: EventRecord[] = [];
   /** Events of `#kept` that were handed out. */
   #given = 0;
   #over = false;
 
-  constructor(input: Uint8Array, { mem, vms, procs, seed, la57 }: MachineOptions) {
+  constructor(input: Uint8Array, options: TuiOptions) {
+    const { mem, vms, procs, seed, la57 } = options;
+    const bugs = bugsOn(options);
     this.world = new World({
       seed,
       vms,
@@ -97,9 +120,13 @@ class WorldSource implements Source {
       guestBytes: mem,
       input,
       fiveLevel: la57 === true,
+      ...scenarioOf(options)?.twist,
+      bugs,
+      sanitize: options.sanitize ?? bugs.size > 0,
       listeners: [
         (record) => {
           this.tally.add(record);
+          this.findings.add(record);
           this.#kept.push(record);
         },
       ],

@@ -144,6 +144,18 @@ export class World {
     return more;
   }
 
+  /** Whether all programs have ended. */
+  get done(): boolean {
+    return this.#done;
+  }
+
+  /** What came of it so far, when somebody waits for ever. */
+  unfinished(): WorldResult {
+    this.#sanitizer?.end();
+    const none = { objects: 0, pins: 0, pasidEntries: 0, fds: 0 };
+    return { vms: this.#results, leftovers: this.#kernel?.leftovers() ?? none, ns: this.ns };
+  }
+
   /** Different things that the sanitizer found so far. */
   get findings(): number {
     return this.#sanitizer?.count ?? 0;

@@ -46,6 +46,8 @@ export interface CacheEntryInit {
   readonly upstream: readonly CacheEntry[];
   readonly filled: Trail | null;
   readonly ns: number;
+  /** Descriptors carried out before it was filled. */
+  readonly born: number;
 }
 
 /** What a cache may hold: from its fill until an invalidation that covers it is complete. */
@@ -67,6 +69,7 @@ export class CacheEntry implements Dependent {
   readonly upstream: readonly CacheEntry[];
   readonly filled: Trail | null;
   readonly ns: number;
+  readonly born: number;
   readonly changes: Change[] = [];
   live = true;
   /** The same translation in the unit beneath, for an entry of a virtual unit. */
@@ -95,6 +98,7 @@ export class CacheEntry implements Dependent {
     this.upstream = init.upstream;
     this.filled = init.filled;
     this.ns = init.ns;
+    this.born = init.born;
     this.#onChange = onChange;
   }
 

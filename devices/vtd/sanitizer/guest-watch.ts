@@ -36,7 +36,7 @@ export class GuestWatch extends UnitWatch {
   /** PASIDs whose entries the guest invalidated since the last wait; null: all. */
   #pasids: Set<number> | null = new Set();
   /** Descriptors since the last wait. */
-  readonly #underway: ValidDescriptor[] = [];
+  readonly #underway: { readonly d: ValidDescriptor; readonly order: number }[] = [];
   #refused = false;
   #enabled = false;
 
@@ -95,6 +95,16 @@ export class GuestWatch extends UnitWatch {
     if (entries.length > 0) this.released(entries, 'guest memory freed', gpa);
   }
 
+  /** The guest has translation on. */
+  get isRunning(): boolean {
+    return this.#enabled;
+  }
+
+  /** The guest is no more, without having turned anything off. */
+  abandon(): void {
+    this.forget();
+  }
+
   /** The host refused something that the VMM asked for the guest: it is not as the guest thinks. */
   refused(): void {
     this.#refused = true;
@@ -110,8 +120,9 @@ export class GuestWatch extends UnitWatch {
 
   override descriptor(...[d, address]: Parameters<UnitWatch['descriptor']>): void {
     if (d.type === 'pc') this.#noteEntries(d);
-    if (this.#underway.push(d) > MOST_UNDERWAY) this.#underway.shift();
     super.descriptor(d, address);
+    const order = this.scene.order.value;
+    if (this.#underway.push({ d, order }) > MOST_UNDERWAY) this.#underway.shift();
   }
 
   override remapped(change: 'root' | 'on' | 'off'): void {
@@ -121,7 +132,7 @@ export class GuestWatch extends UnitWatch {
 
   override waited(drainPageRequests: boolean): void {
     // The host may have filled something until the VMM had told it.
-    for (const d of this.#underway.splice(0)) this.invalidate(d);
+    for (const { d, order } of this.#underway.splice(0)) this.invalidate(d, order);
     super.waited(drainPageRequests);
     this.#checkAttachments();
   }

@@ -6,9 +6,8 @@ import type { Walked } from '../observer.ts';
 import type { CacheEntry } from './cache-entry.ts';
 import type { GuestWatch } from './guest-watch.ts';
 import { actorOf } from './history.ts';
-import type { Scene } from './scene.ts';
 import type { Change, TableEntry } from './tables.ts';
-import { UnitWatch, PATIENCE_NS, type WatchedUnit } from './unit-watch.ts';
+import { PATIENCE_NS, UnitWatch } from './unit-watch.ts';
 import { pathOf, type Structure } from './walk-path.ts';
 
 const FRAME = 0x000f_ffff_ffff_f000n;
@@ -39,10 +38,6 @@ export class HostWatch extends UnitWatch {
   readonly #secondStages = new Map<number, { readonly root: number; readonly levels: number }>();
   #descriptor: Descriptor | null = null;
   #issuing: readonly CacheEntry[] = [];
-
-  constructor(scene: Scene, unit: WatchedUnit) {
-    super(scene, unit);
-  }
 
   protected tablesOf({ PGTT: kind, SSPTPTR, FSPTPTR }: PasidEntry): { frame?: number } {
     if (kind === PGTT.PASS_THROUGH) return {};

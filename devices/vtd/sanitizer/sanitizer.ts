@@ -108,6 +108,8 @@ export class Sanitizer implements Scene {
 
   /** Files what was owed and never done. */
   end(): void {
+    // A guest that lost power owes nothing to anybody.
+    for (const guest of this.#guests.values()) if (guest.isRunning) guest.abandon();
     for (const watch of this.#watches()) watch.end();
     this.#check({ what: 'the run is over', trail: null }, () => true);
   }

@@ -151,6 +151,10 @@ export class Shadow {
     }
   }
 
+  *all(): Generator<CacheEntry> {
+    for (const cache of CACHES) yield* [...this.#byKey.get(cache)!.values()];
+  }
+
   /** All of the unit's own caches. */
   *own(): Generator<CacheEntry> {
     for (const cache of CACHES) {

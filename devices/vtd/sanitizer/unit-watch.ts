@@ -91,12 +91,12 @@ export abstract class UnitWatch implements VtdObserver {
     if (this.#carried.length > CARRIED) this.#carried.shift();
     if (d.type === 'pgrp') this.#answered(d);
     else if (d.type === 'inv_wait') this.#drains.waitCarried(d.drainPageRequests);
-    else this.invalidate(d);
+    else this.invalidate(d, 0);
   }
 
-  /** Drops what a descriptor covers. */
-  protected invalidate(d: ValidDescriptor): void {
-    const covered = this.shadow.coveredBy(d);
+  /** Drops what a descriptor covers, of what was filled after so many descriptors. */
+  protected invalidate(d: ValidDescriptor, since: number): void {
+    const covered = this.shadow.coveredBy(d).filter(({ born }) => born >= since);
     const together = new Set(covered);
     const dropped = covered.filter((entry) => this.#mayDrop(entry, together));
     if (d.type === 'dev_tlb' || d.type === 'p_dev_tlb') this.deviceInvalidated(dropped);
@@ -139,6 +139,13 @@ export abstract class UnitWatch implements VtdObserver {
   /** A unit of work of software is over: what it owed should be done. */
   ended(what: string, owes: (trail: Trail | null) => boolean): void {
     this.#drains.owed(owes).forEach((owed) => this.#fileDrain(owed, what));
+  }
+
+  /** Nothing is owed any more, and nothing cached. */
+  protected forget(): void {
+    for (const entry of this.shadow.all()) this.shadow.remove(entry);
+    this.unconfirmed.clear();
+    this.#drains.owed(() => true);
   }
 
   /** All is over. */
@@ -225,10 +232,10 @@ export abstract class UnitWatch implements VtdObserver {
     }
   }
 
-  protected take(init: Omit<CacheEntryInit, 'filled' | 'ns'>): CacheEntry {
+  protected take(init: Omit<CacheEntryInit, 'filled' | 'ns' | 'born'>): CacheEntry {
     const { scene } = this;
     const entry = new CacheEntry(
-      { ...init, filled: scene.here(), ns: scene.now() },
+      { ...init, filled: scene.here(), ns: scene.now(), born: scene.order.value },
       (stale, change) => {
         const entries = scene.stale.get(change);
         if (entries === undefined) scene.stale.set(change, new Set([stale]));

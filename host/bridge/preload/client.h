@@ -1,5 +1,5 @@
 /* The parts of the preloaded library: fds.c knows which descriptors are files of the
-   engine, client.c speaks with it, calls.c and paths.c wrap libc. */
+   engine, channel.c is the way to it, client.c makes the calls, calls.c and paths.c wrap libc. */
 #ifndef VSVA_CLIENT_H
 #define VSVA_CLIENT_H
 
@@ -52,6 +52,26 @@ unsigned vsva_next_known(unsigned from, unsigned last);
 
 /* A connection to the server; with a name it can become a file. -1 with errno ENXIO. */
 int vsva_connect(bool named);
+
+/* Looks at all descriptors: an earlier image of this process may have left some open. */
+void vsva_look_around(void);
+
+struct vsva_answered {
+    struct vsva_reply head;
+    uint8_t data[VSVA_REPLY_MAX];
+};
+
+static inline struct vsva_request vsva_request_of(enum vsva_op op) {
+    return (struct vsva_request){.magic = VSVA_MAGIC, .op = (uint16_t)op, .fd = -1, .spare_fd = -1};
+}
+
+/* Sends, waits, and leaves the reply in `answer`; its data in `into` if that is not null. A result
+   >= 0, or -errno: EIO when the engine has gone. Keeps errno. */
+int64_t vsva_call(struct vsva_request *request, const void *data, size_t bytes,
+                  struct vsva_answered *answer, void *into);
+
+/* Whether the bytes lie in frames of this thread's stack that are in use: they can be written. */
+bool vsva_on_stack(const void *argument, size_t bytes);
 
 /* Whether this process runs in its parent's memory, as after vfork: what it does to its
    descriptors must leave no trace there. */

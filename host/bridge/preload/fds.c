@@ -170,3 +170,24 @@ int vsva_connect(bool named) {
     errno = ENXIO;
     return -1;
 }
+
+/* What an earlier image of this process, or its parent, left open. */
+void vsva_look_around(void) {
+    const int directory = (int)RAW(SYS_openat, AT_FDCWD, "/proc/self/fd",
+                                       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    union {
+        uint64_t align;
+        char bytes[2048];
+    } buffer;
+    long got;
+    while ((got = RAW(SYS_getdents64, directory, &buffer, sizeof(buffer))) > 0) {
+        for (long at = 0; at < got;) {
+            const char *entry = buffer.bytes + at; /* ino, off: 8 each; reclen: 2; type: 1; name */
+            uint16_t length;
+            memcpy(&length, entry + 16, sizeof(length));
+            if (entry[19] >= '0' && entry[19] <= '9') vsva_look(atoi(entry + 19));
+            at += length;
+        }
+    }
+    RAW(SYS_close, directory);
+}

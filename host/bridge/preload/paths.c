@@ -35,7 +35,7 @@ static atomic_size_t root_length;
 static const char *const served[] = {
     "/dev/vfio",           "/sys/bus/pci",          "/sys/class/iommu",
     "/sys/class/vfio",     "/sys/class/vfio-dev",   "/sys/devices/virtual/iommu",
-    "/sys/kernel/debug",   "/sys/kernel/iommu_groups",
+    "/sys/kernel/debug",   "/sys/kernel/iommu_groups", "/sys/devices/virtual/vfio",
 };
 
 static bool is_or_under(const char *path, const char *directory) {

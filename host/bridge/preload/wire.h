@@ -11,7 +11,7 @@
 #define VSVA_INLINE_MAX 128u
 
 enum vsva_op {
-    VSVA_OP_HELLO = 1,   /* arg0: the reply pipe's write end here, arg1: thread id, arg2: invitation */
+    VSVA_OP_HELLO = 1,   /* arg0: the reply pipe's write end, arg1: thread id, arg2: invitation */
     VSVA_OP_BYE = 2,     /* the channel is given up; no reply */
     VSVA_OP_OPEN = 3,    /* arg0: O_* flags; data: path */
     VSVA_OP_IOCTL = 4,   /* arg0: request, arg1: argument; data: the argument's first bytes */

@@ -62,7 +62,7 @@ export function* flush(
   descriptors: readonly DescriptorWords[],
   options?: SubmitOptions,
 ): Task {
-  if (hasBug(unit.platform, 'host-flush-no-wait')) {
+  if (options === undefined && hasBug(unit.platform, 'host-flush-no-wait')) {
     for (const descriptor of descriptors) yield* unit.queue.post(descriptor);
     return;
   }

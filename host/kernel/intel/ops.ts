@@ -101,6 +101,8 @@ export class IntelIommuOps implements IommuOps {
     const device = deviceOf(dev);
     if (capability === 'dirty') return device.unit.ecap.SSADS === 1;
     if (capability === 'enforce-coherency') return device.unit.ecap.SC === 1;
+    // The driver does not turn interrupt remapping on.
+    if (capability === 'isolated-msi') return false;
     return device.atsEnabled;
   }
 

@@ -174,9 +174,10 @@ export interface HwInfo {
 
 /**
  * What a device's IOMMU can do (enum iommu_cap): track dirty pages; DMA that is coherent with the
- * caches of CPUs, and to make it so where the device asks for DMA that is not; answer ATS.
+ * caches of CPUs, and to make it so where the device asks for DMA that is not; answer ATS; keep its
+ * interrupts apart from those of others (iommu_group_has_isolated_msi).
  */
-export type Capability = 'dirty' | 'coherency' | 'enforce-coherency' | 'ats';
+export type Capability = 'dirty' | 'coherency' | 'enforce-coherency' | 'ats' | 'isolated-msi';
 
 export interface IommuOps {
   readonly name: string;

@@ -17,6 +17,7 @@ import {
   iommu_ioas_iova_ranges,
   iommu_ioas_map,
   iommu_ioas_map_file,
+  iommu_ioas_noiommu_get_pa,
   iommu_ioas_unmap,
   iommu_option,
   iommu_vdevice_alloc,
@@ -42,6 +43,7 @@ import {
   option,
 } from './ioas.ts';
 import { ioasChangeProcess, ioasMapFile } from './map-file.ts';
+import { noiommuGetPa } from './noiommu.ts';
 import type { IommufdCtx } from './object.ts';
 import { Ucmd } from './ucmd.ts';
 import { vdeviceAlloc } from './vdevice.ts';
@@ -49,9 +51,17 @@ import { veventqAlloc } from './veventq.ts';
 import { vfioIoas } from './vfio-compat.ts';
 import { viommuAlloc } from './viommu.ts';
 
+/** What a command with many operations is in one call. */
+export interface Variant {
+  readonly name: string;
+  readonly struct: Struct;
+}
+
 /** A command: its argument, and what it does. */
 export interface Command {
   readonly struct: Struct;
+  /** For traces: by the argument's bytes, where that makes a difference. */
+  variant?(bytes: Uint8Array): Variant | undefined;
   /** @returns what the ioctl returns; nothing is 0 */
   run(
     ctx: IommufdCtx,
@@ -100,4 +110,5 @@ export const COMMANDS: Commands = new Map([
   [C.IOMMU_VDEVICE_ALLOC, command(iommu_vdevice_alloc, vdeviceAlloc)],
   [C.IOMMU_VEVENTQ_ALLOC, command(iommu_veventq_alloc, veventqAlloc)],
   [C.IOMMU_HW_QUEUE_ALLOC, command(iommu_hw_queue_alloc, hwQueueAlloc)],
+  [C.IOMMU_IOAS_NOIOMMU_GET_PA, command(iommu_ioas_noiommu_get_pa, noiommuGetPa)],
 ]);

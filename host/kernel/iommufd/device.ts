@@ -65,8 +65,8 @@ type Operation = (hwpt: Hwpt) => Task;
  * (iommufd_device_bind).
  *
  * @param keepsContext whether the context lives on until unbind; not for the selftest's own devices
- * @throws Errno ENODEV: no IOMMU; EINVAL: DMA would not be coherent; EPERM, EBUSY: the group is in
- *   use; ENOMEM
+ * @throws Errno ENODEV: no IOMMU; EINVAL: DMA would not be coherent; EPERM: its interrupts are not
+ *   isolated; EPERM, EBUSY: the group is in use; ENOMEM
  */
 export function* bindDevice(
   ctx: IommufdCtx,
@@ -92,6 +92,8 @@ export function* bindDevice(
       unboundFrom(ctx, igroup);
       return undefined;
     });
+    // Devices of the selftest send no interrupts.
+    if (keepsContext) requireIsolatedMsi(ctx.kernel.options.unsafeInterrupts, group.devices);
     failpoints.point('iommufd:claim_dma_owner');
     yield* iommu.claimDmaOwner(group, ctx);
     undo.defer(() => iommu.releaseDmaOwner(group));
@@ -104,6 +106,13 @@ export function* bindDevice(
   } finally {
     yield* undo.unwind();
   }
+}
+
+/** @throws Errno EPERM: a device of the group could forge interrupts */
+function requireIsolatedMsi(unsafe: boolean, devices: readonly IommuDev[]): void {
+  const open = devices.find((dev) => !dev.ops.capable(dev, 'isolated-msi'));
+  if (open === undefined || unsafe) return;
+  throw new Errno('EPERM', `interrupts of ${open.name} are not remapped, and so not isolated`);
 }
 
 /** Takes the device back; every attachment must be gone (iommufd_device_unbind). */

@@ -53,7 +53,6 @@ export function allocateIova(
       const area = areas.firstIn(start, last);
       if (reserve !== undefined) at = reserve.last + 1n;
       else if (area !== undefined) at = areas.roomFrom(area.last + 1n, length);
-      else if (start === 0n) at = 1n;
       else return start;
     }
   }

@@ -77,18 +77,21 @@ export class IommufdFile implements FileOps {
   }
 
   describe(request: number, argument: number, caller: Caller): { name: string; args: string } {
-    const name = NAMES.get(request) ?? `0x${request.toString(16)}`;
-    const found = IOMMUFD_IOCTLS.find(({ cmd }) => cmd === request);
-    if (found === undefined) return { name, args: '' };
-    const args = this.ctx.kernel.failpoints.suspended(() => {
+    const plain = NAMES.get(request) ?? `0x${request.toString(16)}`;
+    const found = this.#commands.get(request);
+    if (found === undefined) return { name: plain, args: '' };
+    return this.ctx.kernel.failpoints.suspended(() => {
       try {
-        const size = readSize(caller, BigInt(argument));
-        return describeArgument(caller.mm, argument, found.struct, size);
+        const address = BigInt(argument);
+        const size = readSize(caller, address);
+        const variant = found.variant?.(copyArgument(caller, address, size, found.struct));
+        const { name, struct } = variant ?? { name: plain, struct: found.struct };
+        const args = describeArgument(caller.mm, argument, struct, size);
+        return { name, args: variant === undefined ? args : args.replace(/^op=\d+ ?/, '') };
       } catch {
-        return '';
+        return { name: plain, args: '' };
       }
     });
-    return { name, args };
   }
 }
 

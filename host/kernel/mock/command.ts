@@ -17,15 +17,21 @@ export interface RawCommand {
 }
 
 /** What it returns is what the ioctl returns; nothing is 0. */
-export type Operation = (raw: RawCommand) => Task<number | undefined> | Task;
+export interface Operation {
+  readonly struct: Struct;
+  run(raw: RawCommand): Task<number | undefined> | Task;
+}
 
 /** Binds an operation to the variant it reads. */
 export function operation<F extends Fields>(
   variant: Struct<F>,
   run: (ucmd: Ucmd<F>, driver: MockDriver) => Task<number | undefined> | Task,
 ): Operation {
-  return ({ ctx, caller, bytes, address, userSize, driver }) =>
-    run(new Ucmd(ctx, caller, variant, bytes, address, userSize), driver);
+  return {
+    struct: variant,
+    run: ({ ctx, caller, bytes, address, userSize, driver }) =>
+      run(new Ucmd(ctx, caller, variant, bytes, address, userSize), driver),
+  };
 }
 
 /** The command with a variant's fields. */

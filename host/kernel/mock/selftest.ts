@@ -2,7 +2,7 @@
 import type { Task } from '../../syscall.ts';
 import * as test from '../../uapi/iommufd-test.ts';
 import { Errno } from '../errno.ts';
-import type { Command, Commands } from '../iommufd/commands.ts';
+import type { Command, Commands, Variant } from '../iommufd/commands.ts';
 import { COST } from '../iommufd/cost.ts';
 import type { Kernel } from '../kernel.ts';
 import {
@@ -74,19 +74,37 @@ const OPERATIONS: ReadonlyMap<number, Operation> = new Map([
   [test.IOMMU_TEST_OP_DMABUF_REVOKE, operation(test.iommu_test_dmabuf_revoke, dmabufRevoke)],
 ]);
 
+const OP_PREFIX = 'IOMMU_TEST_OP_';
+const OP_NAMES: ReadonlyMap<unknown, string> = new Map(
+  Object.entries(test)
+    .filter(([name]) => name.startsWith(OP_PREFIX))
+    .map(([name, op]) => [op, name.slice(OP_PREFIX.length)]),
+);
+
 /** The command, for the table of `/dev/iommu`, and the mock driver that its operations share. */
 export function selftestCommands(kernel: Kernel): Commands {
   const driver = new MockDriver(kernel);
   const run: Command['run'] = (ctx, caller, bytes, address, userSize) =>
     runOperation({ ctx, caller, bytes, address, userSize, driver });
-  return new Map([[test.IOMMU_TEST_CMD, { struct: test.iommu_test_cmd, run }]]);
+  return new Map([[test.IOMMU_TEST_CMD, { struct: test.iommu_test_cmd, variant, run }]]);
+}
+
+function variant(bytes: Uint8Array): Variant | undefined {
+  const { op } = readHead(bytes);
+  const found = OPERATIONS.get(op);
+  if (found === undefined) return undefined;
+  return { name: `IOMMU_TEST_CMD(${OP_NAMES.get(op)!})`, struct: found.struct };
+}
+
+function readHead({ buffer, byteOffset }: Uint8Array): { readonly op: number } {
+  return test.iommu_test_cmd.read(new DataView(buffer, byteOffset));
 }
 
 /** @throws Errno EOPNOTSUPP: no such operation; what the operation says */
 function* runOperation(raw: RawCommand): Task<number | undefined> {
-  const { op } = test.iommu_test_cmd.read(new DataView(raw.bytes.buffer));
+  const { op } = readHead(raw.bytes);
   const found = OPERATIONS.get(op);
   if (found === undefined) throw new Errno('EOPNOTSUPP', `test operation ${op}`);
   yield COST.IOCTL;
-  return (yield* found(raw)) ?? undefined;
+  return (yield* found.run(raw)) ?? undefined;
 }

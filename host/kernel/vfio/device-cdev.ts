@@ -136,14 +136,16 @@ export class VfioDeviceFile implements FileOps {
   /** The function is quiet before it loses its attachments: reset first, then detach and unbind. */
   *release(): Task {
     const iommufd = this.#iommufd;
-    if (iommufd === null) return;
     this.#iommufd = null;
     if (this.#access !== null) {
-      yield* this.#access.close();
+      if (iommufd !== null) yield* this.#access.close();
       return;
     }
-    yield* locked(this.#device, () => endOf(this.#device, iommufd));
-    this.#gate?.unblock();
+    if (iommufd !== null) {
+      yield* locked(this.#device, () => endOf(this.#device, iommufd));
+      this.#gate?.unblock();
+    }
+    this.#device.closed();
   }
 
   describe(request: number, argument: number, caller: Caller): { name: string; args: string } {
@@ -164,9 +166,9 @@ export class VfioDeviceFile implements FileOps {
     return { name, args };
   }
 
-  readonly #unblock = function* (this: VfioDeviceFile): Task {
+  *#unblock(): Task {
     this.#gate?.unblock();
-  }.bind(this);
+  }
 
   #bound(): VfioIommufd {
     if (this.#iommufd === null) {
@@ -188,7 +190,7 @@ export class VfioDeviceFile implements FileOps {
     const device = this.#device;
     this.#gate?.block();
     const undo = new Undo();
-    undo.defer(this.#unblock);
+    undo.defer(() => this.#unblock());
     yield* device.mutex.lock();
     try {
       if (this.#iommufd !== null) throw new Errno('EINVAL', `${this.name} is bound`);

@@ -162,6 +162,8 @@ export class VfioGroup {
         known.users += 1;
         return known;
       }
+      device.opened();
+      undo.defer(() => closed(device));
       const iommufd = yield* VfioIommufd.bind(ctx, device.pdev);
       undo.defer(() => iommufd.unbind());
       yield* device.enable();
@@ -187,6 +189,7 @@ export class VfioGroup {
         this.#opened.delete(device);
         yield* device.disable();
         yield* opened.iommufd.unbind();
+        yield* closed(device);
       }
     } finally {
       device.mutex.unlock();
@@ -245,6 +248,10 @@ class VfioGroupFile implements FileOps {
   release(): Task {
     return this.#group.release();
   }
+}
+
+function* closed(device: VfioPciDevice): Task {
+  device.closed();
 }
 
 /** strndup_user. @throws Errno EFAULT; EINVAL: no end within a page's length */

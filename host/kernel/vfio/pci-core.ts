@@ -1,7 +1,7 @@
 /** A PCI function in a user program's hands (drivers/vfio/pci/vfio_pci_core.c). */
 
 import { BAR_COUNT, CONFIG_SPACE_BYTES } from '../../../devices/spec/pci.ts';
-import { Mutex } from '../../machine/scheduler.ts';
+import { Mutex, WaitQueue } from '../../machine/scheduler.ts';
 import type { Task } from '../../syscall.ts';
 import {
   VFIO_DEVICE_FEATURE_GET,
@@ -35,6 +35,8 @@ import {
   writeBar,
 } from './pci-regions.ts';
 
+/** How often a user is asked for a device that goes. */
+const REQUEST_NS = 10_000_000_000;
 /** One configuration access of the CPU. */
 const CONFIG_NS = 100;
 
@@ -52,6 +54,11 @@ export class VfioPciDevice {
   /** Held around binding, attaching and the end of both (the device set's lock). */
   readonly mutex = new Mutex();
   #session: Session | null = null;
+  /** Files open at its node, bound or not. */
+  #files = 0;
+  #leaving = false;
+  /** Woken when a file or the session ends. */
+  readonly #given = new WaitQueue();
 
   constructor(kernel: Kernel, pdev: PciDev) {
     this.kernel = kernel;
@@ -60,6 +67,34 @@ export class VfioPciDevice {
 
   get open(): boolean {
     return this.#session !== null;
+  }
+
+  /** Its node is opened. @throws Errno ENODEV: it is being taken from the driver */
+  opened(): void {
+    if (this.#leaving) throw new Errno('ENODEV', `${this.pdev.name} is being removed`);
+    this.#files++;
+  }
+
+  /** Such a file has gone. */
+  closed(): void {
+    this.#files--;
+    this.#given.wake();
+  }
+
+  /**
+   * The driver gives the device up, because it is unplugged or unbound: nobody opens it any more,
+   * and whoever has it is asked for it through the request interrupt, again and again, until the
+   * file is closed. With the file go the attachments, PASIDs included (vfio_unregister_group_dev).
+   */
+  *unregister(): Task {
+    this.#leaving = true;
+    while (this.#files > 0 || this.#session !== null) {
+      this.#session?.irqs.request();
+      this.kernel.machine.clock.after(REQUEST_NS, () => {
+        this.#given.wake();
+      });
+      yield this.#given;
+    }
   }
 
   /** Bus master off, memory decoding on, a clean reset (vfio_pci_core_enable). */
@@ -84,6 +119,7 @@ export class VfioPciDevice {
     yield* session.irqs.disableAll();
     if (pdev.hasFlr) yield* pdev.reset();
     if (!session.hadMemory) pdev.disableMemory();
+    this.#given.wake();
   }
 
   /** VFIO_DEVICE_GET_INFO. */

@@ -96,6 +96,12 @@ export class VfioInterrupts {
     else yield* this.#setSingle(caller, set, data);
   }
 
+  /** Asks the user for the device back, if it wants to be asked (vfio_pci_core_request). */
+  request(): void {
+    const file = this.#single.get(VFIO_PCI_REQ_IRQ_INDEX);
+    if (file !== undefined) signalFile(file);
+  }
+
   /** Back to what it was at open: nothing enabled, no eventfd held. */
   *disableAll(): Task {
     yield* this.#disableMsix();

@@ -10,7 +10,8 @@ import { VfioPciDevice } from './pci-core.ts';
  * Registers `/dev/vfio/devices/vfioN` for every PCI function that an IOMMU translates, N in bus
  * order, and `/dev/vfio/N` for its group: without an IOMMU a function cannot be given to a user.
  */
-export function* vfioPciInit(kernel: Kernel): Task {
+export function* vfioPciInit(kernel: Kernel): Task<VfioPciDevice[]> {
+  const devices: VfioPciDevice[] = [];
   const groups = new Map<number, VfioGroup>();
   let number = 0;
   for (const pdev of kernel.pciDevices) {
@@ -20,11 +21,19 @@ export function* vfioPciInit(kernel: Kernel): Task {
     const group = groupFor(kernel, groups, kernel.iommu.groupOf(dev));
     group.add(device);
     const name = `vfio${number++}`;
-    kernel.registerDevice(
-      `/dev/vfio/devices/${name}`,
-      () => new VfioDeviceFile(name, device, group),
-    );
+    kernel.registerDevice(`/dev/vfio/devices/${name}`, () => {
+      device.opened();
+      return new VfioDeviceFile(name, device, group);
+    });
+    devices.push(device);
   }
+  return devices;
+}
+
+/** Hot removal: the user gives the function back, and the IOMMU forgets it. */
+export function* vfioPciRemove(kernel: Kernel, device: VfioPciDevice): Task {
+  yield* device.unregister();
+  yield* kernel.iommu.removeDevice(device.pdev);
 }
 
 function groupFor(kernel: Kernel, groups: Map<number, VfioGroup>, home: IommuGroup): VfioGroup {

@@ -30,7 +30,7 @@ static double now(void) {
 #define MEASURE(name, wanted, call)                                                                \
     do {                                                                                           \
         double from = 0;                                                                           \
-        for (long i = -rounds / 5; i < rounds; i++) {                                              \
+        for (long i = -rounds / 2; i < rounds; i++) {                                              \
             if (i == 0) from = now();                                                              \
             if ((call) != (wanted)) return 1;                                                      \
         }                                                                                          \

@@ -16,7 +16,7 @@ export interface Shown extends RuleTest {
 
 /** Every rule test of the folder. The files run, but declare no test. */
 export async function collect(): Promise<readonly Shown[]> {
-  const place = globalThis as { [COLLECTOR]?: RuleTest[] };
+  const place = globalThis as { [COLLECTOR]?: RuleTest[] | undefined };
   const list: RuleTest[] = [];
   place[COLLECTOR] = list;
   const shown: Shown[] = [];
@@ -28,7 +28,7 @@ export async function collect(): Promise<readonly Shown[]> {
     await import(url.href);
     for (const one of list) shown.push({ ...one, file });
   }
-  delete place[COLLECTOR];
+  place[COLLECTOR] = undefined;
   return shown;
 }
 

@@ -2,9 +2,9 @@
 import { differential, reachable } from './differential.ts';
 import { rule } from './rule.ts';
 
-const REQUESTS = 30_000;
+const REQUESTS = 20_000;
 
-for (const seed of [20_260_115, 4]) {
+for (const seed of [3, 6]) {
   rule(
     ['ATS-1', 'CACHE-10', 'CACHE-11', 'LOG-1'],
     `random tables and requests agree with the second opinion, and reach every code, seed ${seed}`,

@@ -267,6 +267,7 @@ function oneCase(
     bench.w64(0xd0, 0x0n);
   }
   const judge = new Judge({ silicon, memory: master, enabled, rtaddr: tables.rtaddr, refuses });
+  let last: Pick<OracleRequest, 'sid' | 'pasid' | 'address'> | null = null;
   for (let i = 0; i < REQUESTS_PER_CASE; i++) {
     if (roll(12) === 0) {
       const hurt = damage(master, tables, silicon, roll);
@@ -276,7 +277,11 @@ function oneCase(
         relatch(bench);
       }
     }
-    const r = request(roll, tables, silicon);
+    const fresh = request(roll, tables, silicon);
+    // Often the same page again, by another access: from the caches.
+    const again: boolean = last !== null && fresh.kind !== 'translated' && roll(5) < 2;
+    const r: OracleRequest = again ? { ...fresh, ...last } : fresh;
+    last = again ? last : { sid: r.sid, pasid: r.pasid, address: r.address };
     const want = judge.ask(r);
     if (want === null) {
       for (const { bench } of units) resync(bench, master);
@@ -345,12 +350,16 @@ class Judge {
 
   /** Null: the answer depends on the order of things. The bits are set all the same. */
   ask(r: OracleRequest): Verdict | null {
-    this.wrote = false;
+    this.#restart();
     const before = this.#before.ask(r);
     if (!this.wrote) return before;
     const live = this.#live.ask(r);
     const same = (Object.keys(live) as (keyof Verdict)[]).every((key) => live[key] === before[key]);
     return same ? live : null;
+  }
+
+  #restart(): void {
+    this.wrote = false;
   }
 }
 

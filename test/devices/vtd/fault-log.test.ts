@@ -73,3 +73,13 @@ rule('LOG-6', 'the write index starts again only when both kinds of remapping ar
   bench.dma(0x3000n);
   t.is(bench.r64(0x600), 0x3000n);
 });
+
+rule('LOG-7', 'the same fault of the same source takes a record each time', (t) => {
+  const bench = new Bench({ cap: { NFR: 2 } });
+  bench.enable();
+  for (let i = 0; i < 3; i++) bench.dma(0x1000n);
+  for (const offset of [0x600, 0x610, 0x620]) {
+    t.is(bench.r64(offset), 0x1000n);
+    t.is(bench.r64(offset + 8) >> 63n, 1n);
+  }
+});

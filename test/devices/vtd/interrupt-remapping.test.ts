@@ -1,4 +1,4 @@
-import { Bench, SID } from './bench.ts';
+import { Bench, type BenchOptions, SID } from './bench.ts';
 import { faultId } from './fault-rules.ts';
 import { rule } from './rule.ts';
 
@@ -11,8 +11,8 @@ interface Ready {
   table: bigint;
 }
 
-function ready(): Ready {
-  const bench = new Bench();
+function ready(options: BenchOptions = {}): Ready {
+  const bench = new Bench(options);
   const table = bench.tables.page();
   bench.w64(0xb8, table | 3n);
   bench.gcmd(0x0100_0000, true);
@@ -106,7 +106,9 @@ rule(
 );
 
 rule('IR-4', 'source validation by bus range and by function mask', (t) => {
-  const { bench, table } = ready();
+  // Setting the table again drops the cached entries.
+  const { bench, table } = ready({ cap: { ESIRTPS: 1 } });
+  const changed = (): void => bench.gcmd(0x0100_0000, true);
   bench.tables.write(table + 80n, LOW);
   bench.tables.write(table + 88n, 0x0203n | (2n << 18n));
   for (const [sid, sent] of [
@@ -119,9 +121,114 @@ rule('IR-4', 'source validation by bus range and by function mask', (t) => {
     t.is(bench.msis.length, sent);
   }
   bench.tables.write(table + 88n, BigInt(SID) | (3n << 16n) | (1n << 18n));
+  changed();
   bench.unit.interruptRequest(SID + 7, remappable(5), 0);
   t.is(bench.msis.length, 3);
   bench.tables.write(table + 88n, BigInt(SID) | (3n << 18n));
+  changed();
   bench.unit.interruptRequest(SID, remappable(5), 0);
   t.is(bench.msis.length, 3, 'validation type 3 is reserved');
+});
+
+rule('FR-21', 'an entry beyond the host address width', (t) => {
+  const { bench } = ready({ haw: 39 });
+  bench.w64(0xb8, (1n << 39n) | 3n);
+  bench.gcmd(0x0100_0000, true);
+  bench.unit.interruptRequest(SID, remappable(7), 0);
+  t.like(bench.takeFault(), { code: 0x21, address: 7n << 48n });
+});
+
+rule('FR-2A', 'EIMER: every interrupt is blocked while EIME is 0', (t) => {
+  const { bench, table } = ready({ ecap: { EIMER: 1 } });
+  bench.tables.write(table + 80n, LOW);
+  bench.tables.write(table + 88n, HIGH);
+  for (const address of [COMPAT, remappable(5)]) {
+    t.false(bench.unit.interruptRequest(SID, address, 0x41));
+    t.is(bench.takeFault()?.code, 0x2a);
+  }
+  bench.w64(0xb8, table | 0x803n);
+  bench.gcmd(0x0100_0000, true);
+  bench.unit.interruptRequest(SID, remappable(5), 0);
+  t.is(bench.msis.length, 1);
+});
+
+rule('FR-2B', 'IRREQ: no interrupt passes while remapping is off', (t) => {
+  const bench = new Bench({ ecap: { IRREQ: 1 } });
+  for (const address of [COMPAT, remappable(5)]) {
+    t.false(bench.unit.interruptRequest(SID, address, 0x41));
+    t.is(bench.takeFault()?.code, 0x2b);
+  }
+});
+
+rule('EVT-6', "the unit's own message goes out as it is, whatever the remapping", (t) => {
+  const { bench } = ready();
+  bench.w32(0x3c, 0x41);
+  bench.w32(0x40, COMPAT);
+  bench.w32(0x38, 0);
+  t.false(bench.unit.interruptRequest(SID, COMPAT, 0x41), 'blocked for a function: a fault');
+  t.deepEqual(bench.msis, [{ address: COMPAT, data: 0x41 }]);
+});
+
+/** Entries 4 to 7 with vectors 0x40 to 0x43, all used once. */
+function cached(options: BenchOptions = {}): Ready {
+  const made = ready(options);
+  const { bench } = made;
+  bench.setRoot();
+  bench.enableQueue();
+  vectors(made, 0x40);
+  for (const index of [4, 5, 6, 7]) bench.unit.interruptRequest(SID, remappable(index), 0);
+  bench.msis.length = 0;
+  return made;
+}
+
+function vectors({ bench, table }: Ready, first: number): void {
+  for (const index of [4, 5, 6, 7]) {
+    const vector = BigInt(first + index - 4);
+    bench.tables.write(table + BigInt(index) * 16n, 1n | (vector << 16n) | (0x300n << 32n));
+    bench.tables.write(table + BigInt(index) * 16n + 8n, HIGH);
+  }
+}
+
+/** Which of the entries are new. */
+function fresh({ bench }: Ready): string {
+  bench.msis.length = 0;
+  for (const index of [4, 5, 6, 7]) bench.unit.interruptRequest(SID, remappable(index), 0);
+  return bench.msis.map(({ data }, i) => (data >= 0x80 ? `${i + 4}` : '')).join('');
+}
+
+for (const [name, descriptor, gone] of [
+  ['nothing', null, ''],
+  ['global', 0x04n, '4567'],
+  ['index 5', 0x14n | (5n << 32n), '5'],
+  ['index 7, IM 1', 0x14n | (1n << 27n) | (7n << 32n), '67'],
+  ['index 5, IM 2', 0x14n | (2n << 27n) | (5n << 32n), '4567'],
+  ['index 9, IM 31', 0x14n | (31n << 27n) | (9n << 32n), '4567'],
+  ['iotlb global', 0x12n, ''],
+] as const) {
+  rule('IEC-1', `iec: ${name} drops ${gone === '' ? 'none' : gone}`, (t) => {
+    const made = cached();
+    vectors(made, 0x80);
+    if (descriptor !== null) made.bench.submit([[descriptor, 0n]]);
+    t.is(fresh(made), gone);
+  });
+}
+
+rule(['IEC-1', 'REG-SIRTP-2'], 'SIRTP drops the cache with ESIRTPS only', (t) => {
+  for (const ESIRTPS of [0, 1]) {
+    const made = cached({ cap: { ESIRTPS } });
+    vectors(made, 0x80);
+    made.bench.gcmd(0x0100_0000, true);
+    t.is(fresh(made), ESIRTPS === 1 ? '4567' : '');
+  }
+});
+
+rule('IEC-1', 'an entry that was not present is not cached', (t) => {
+  const made = ready();
+  const { bench, table } = made;
+  bench.unit.interruptRequest(SID, remappable(5), 0);
+  t.is(bench.takeFault()?.code, 0x22);
+  bench.tables.write(table + 80n, LOW);
+  bench.tables.write(table + 88n, HIGH);
+  bench.unit.interruptRequest(SID, remappable(5), 0);
+  t.is(bench.msis.length, 1);
 });

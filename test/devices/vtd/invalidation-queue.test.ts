@@ -425,3 +425,31 @@ rule('IQ-VIRT-1', 'resume from inside forward, and a queue disabled meanwhile', 
   other.unit.resume();
   t.is(status(other), 0, 'the wait is forgotten');
 });
+
+rule('IQ-2', '2^QS pages of descriptors of either width', (t) => {
+  for (const width of [16, 32]) {
+    for (const qs of [0, 1, 2]) {
+      const bench = new Bench();
+      bench.setRoot(0);
+      const bytes = 4096 * 2 ** qs;
+      const base = bench.tables.page(2 ** qs);
+      for (let at = 0; at < bytes; at += width) {
+        bench.tables.write(base + BigInt(at), waitSw(at / width + 1));
+        bench.tables.write(base + BigInt(at) + 8n, STATUS);
+      }
+      bench.w64(0x90, base | BigInt(qs) | (width === 32 ? 0x800n : 0n));
+      bench.gcmd(0x0400_0000, true);
+      bench.w32(0x88, bytes - width);
+      bench.clock.run(100 * (bytes / width) + 1000);
+      t.is(status(bench), bytes / width - 1);
+      t.is(iqh(bench), bytes - width);
+      bench.w32(0x88, 0);
+      bench.clock.run(1000);
+      t.is(status(bench), bytes / width);
+      t.is(iqh(bench), 0, 'round the end');
+      bench.w32(0x88, bytes);
+      bench.clock.run(1000);
+      t.is(iqei(bench), 1);
+    }
+  }
+});

@@ -89,3 +89,26 @@ rule('CACHE-2', 'domain-selective cc drops by DID in legacy mode', (t) => {
   bench.submit([[0x21n | (7n << 16n), 0n]]);
   t.false(bench.unit.translated(SID, 5, true));
 });
+
+rule('REG-CCMD-1', 'device-selective CCMD with every function mask, and global', (t) => {
+  const { bench, context } = legacy();
+  const { tables } = bench;
+  const sound = tables.read(context);
+  const command = (cirg: bigint, fm: bigint, sid: number): bigint => {
+    bench.w64(0x28, (1n << 63n) | (cirg << 61n) | (fm << 32n) | (BigInt(sid) << 16n));
+    return bench.r64(0x28) >> 59n;
+  };
+  for (let fm = 0n; fm < 4n; fm++) {
+    for (let fn = 0; fn < 16; fn++) {
+      tables.write(context, sound);
+      command(1n, 0n, 0);
+      t.true(bench.unit.translated(SID, 5, true));
+      tables.write(context, 0n);
+      t.is(command(3n, fm, SID ^ fn), (3n << 2n) | 3n);
+      const masked = [0, 4, 6, 7][Number(fm)]!;
+      t.is(bench.unit.translated(SID, 5, true), (fn & ~masked) !== 0, `FM ${fm}, ${fn}`);
+      bench.takeFault();
+    }
+  }
+  t.is(command(0n, 0n, 0), 0n, 'no granularity: ignored');
+});

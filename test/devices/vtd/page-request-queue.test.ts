@@ -161,3 +161,18 @@ rule('PRQ-7', 'implicit invalidation: page (first and second stage), domain (nes
   bench.unit.pageRequest(SID, 3, false, PAGE, true, false, true, 1);
   t.is(translations(), 'no nn no');
 });
+
+rule('PRQ-2', '2^PQS pages: one slot less than 2^(PQS+7) requests fit', (t) => {
+  for (const pqs of [0, 1, 2, 3, 5]) {
+    const { bench } = ready();
+    const ring = bench.tables.page(2 ** pqs);
+    bench.w64(0xd0, ring | BigInt(pqs));
+    const room = 2 ** (pqs + 7) - 1;
+    for (let n = 0; n < room; n++) bench.unit.pageRequest(SID, 5, false, n, true, false, true, 1);
+    t.is(bench.r32(0xdc), PPR);
+    t.is(bench.r32(0xc8), room * 32);
+    t.is(slot(bench, ring, room - 1)[1]! >> 12n, BigInt(room - 1));
+    bench.unit.pageRequest(SID, 5, false, 0, true, false, true, 1);
+    t.is(bench.r32(0xdc), PPR | PRO);
+  }
+});

@@ -278,7 +278,7 @@ export class Builder {
       (BigInt(roll(3)) << 21n) |
       (BigInt(roll(4)) << 12n) |
       (levels >= 4 ? BigInt(roll(2)) << 39n : 0n) |
-      (levels >= 5 && this.#chance(40) ? 1n << 50n : 0n);
+      (levels >= 5 ? BigInt(roll(3)) << 48n : 0n);
     this.#targets.push({ pasid: this.#pasid, address });
     return address;
   }

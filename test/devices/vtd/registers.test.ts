@@ -1,4 +1,10 @@
-import { HOST_CAP, HOST_ECAP } from '../../../devices/spec/vtd/registers.ts';
+import {
+  CAP,
+  capabilityConflict,
+  ECAP,
+  HOST_CAP,
+  HOST_ECAP,
+} from '../../../devices/spec/vtd/registers.ts';
 import { Bench } from './bench.ts';
 import { rule } from './rule.ts';
 
@@ -102,5 +108,108 @@ rule(
     t.is(bench.r64(0x508), 1n << 60n);
     bench.w64(0x500, 0x1234_5000n);
     t.is(bench.r64(0x500), 0n, 'IVA is write-only');
+  },
+);
+
+rule('REG-CAP-1', 'capability bits of features that are not modelled read 0', (t) => {
+  const bench = new Bench({
+    cap: { PLMR: 1, PHMR: 1, PI: 1, ECMDS: 1, SAGAW: 0x1f, SSLPS: 15, FS5LP: 1 },
+    ecap: { MTS: 1, ERS: 1, VCS: 1, TDXCS: 1, PMS: 1, SSIRWS: 1, RDTS: 1, ADMS: 1 },
+  });
+  const cap = bench.r64(0x008);
+  const ecap = bench.r64(0x010);
+  t.is(cap, HOST_CAP | (1n << 60n) | (0xen << 8n) | (3n << 34n));
+  t.is(ecap, HOST_ECAP | (1n << 52n));
+  for (const bit of [25n, 30n, 44n, 50n, 51n, 55n, 56n, 57n, 59n, 60n]) {
+    t.is((ecap >> bit) & 1n, 0n, `ECAP ${bit}`);
+  }
+  for (const bit of [3n, 5n, 6n, 8n, 12n, 36n, 37n, 59n, 61n]) {
+    t.is((cap >> bit) & 1n, 0n, `CAP ${bit}`);
+  }
+});
+
+rule(
+  'REG-CAP-2',
+  'queue, page-request and interrupt-table registers come with their capability',
+  (t) => {
+    const registers = [
+      { ecap: { QI: 0 }, offsets: [0x88, 0x90, 0x94, 0xa0, 0xa4, 0xa8, 0xac] },
+      { ecap: { PRS: 0 }, offsets: [0xc0, 0xc8, 0xd0, 0xd4, 0xe0, 0xe4, 0xe8, 0xec] },
+      { ecap: { IR: 0 }, offsets: [0xb8, 0xbc] },
+    ];
+    for (const { ecap, offsets } of registers) {
+      const bench = new Bench({ ecap });
+      const full = new Bench();
+      for (const offset of offsets) {
+        bench.w32(offset, 0xffff_ffff);
+        t.is(bench.r32(offset), 0, offset.toString(16));
+        full.w32(offset, 0xffff_ffff);
+        t.not(full.r32(offset), 0, offset.toString(16));
+      }
+    }
+    const narrow = new Bench({ ecap: { EIM: 0 } });
+    narrow.w64(0xb8, ~0n);
+    t.is(narrow.r64(0xb8), 0xffff_ffff_ffff_f00fn, 'EIME');
+  },
+);
+
+rule('REG-ACCESS-3', 'reserved bits of the command registers do not stick', (t) => {
+  const bench = new Bench();
+  bench.w64(0x28, ~(1n << 63n));
+  t.is(bench.r64(0x28), (3n << 61n) | (3n << 32n) | 0xffff_ffffn);
+  bench.w64(0x508, ~(1n << 63n));
+  t.is(bench.r64(0x508), (3n << 60n) | (3n << 48n) | (0xffffn << 32n));
+});
+
+rule('REG-CAP-3', 'each dependency between capabilities is named', (t) => {
+  const cap = CAP.decode([HOST_CAP]);
+  const ecap = ECAP.decode([HOST_ECAP]);
+  t.is(capabilityConflict(cap, ecap), undefined);
+  const without = [
+    [{ FSTS: 0 }, 'NEST'],
+    [{ SSTS: 0 }, 'NEST'],
+    [{ DT: 0, NEST: 0 }, 'PRS'],
+    [{ DT: 0, NEST: 0, PRS: 0 }, 'PDS'],
+    [{ DT: 0, NEST: 0, PRS: 0, PDS: 0 }, 'NWFS'],
+    [{ SMTS: 0, NEST: 0, PRS: 0 }, 'PASID'],
+    [{ SMPWCS: 0 }, 'EAFS'],
+    [{ SMPWCS: 0, EAFS: 0 }, 'SSADS'],
+    [{ QI: 0 }, 'SMTS'],
+  ] as const;
+  for (const [change, name] of without) {
+    t.true(capabilityConflict(cap, { ...ecap, ...change })?.startsWith(name), name);
+  }
+  t.true(capabilityConflict({ ...cap, RWBF: 1 }, ecap)?.startsWith('SMTS'));
+});
+
+rule('REG-GCMD-2', 'WBF: done at once with RWBF, no effect without', (t) => {
+  for (const RWBF of [0, 1]) {
+    const bench = new Bench({ cap: { RWBF } });
+    bench.w32(0x18, 0x0800_0000);
+    t.is(bench.r32(0x1c), 0);
+  }
+});
+
+rule('REG-GCMD-3', 'QIE without QI, and IRE, SIRTP and CFI without IR, do nothing', (t) => {
+  const bench = new Bench({ ecap: { QI: 0, IR: 0 } });
+  bench.w32(0x18, 0x0780_0000);
+  t.is(bench.r32(0x1c), 0);
+  const full = new Bench();
+  full.w32(0x18, 0x0780_0000);
+  t.is(full.r32(0x1c), 0x0780_0000);
+});
+
+rule(
+  'REG-TE-1',
+  'TE off: memory passes untouched, translation and translated requests get UR',
+  (t) => {
+    const bench = new Bench();
+    for (const pasid of [-1, 5]) {
+      t.is(bench.dma(0x7000n, { pasid, write: true }), 0x7000);
+      t.is(bench.ats(0x7000n, { pasid }), 'UR 0');
+    }
+    t.false(bench.unit.translated(0x108, 7, false));
+    t.is(bench.unit.result.status, 1);
+    t.is(bench.takeFault(), null);
   },
 );

@@ -129,14 +129,22 @@ test('pinned pages outlive their place in the program, and never become what com
        strcpy(window, text);
        CHECK(copy(&dsa, record, done, probe, iova, 64) == 1);
      }
+     static int kind;
+     static char *buffer(void) {
+       if (kind == MAP_PRIVATE) return pages(BYTES, MAP_PRIVATE);
+       const int memory = memfd_create("buffer", 0); CHECK(ftruncate(memory, BYTES) == 0);
+       void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+       CHECK(p != MAP_FAILED);
+       return p;
+     }
      int main(int count, char **arguments) {
        (void)count;
-       const int kind = arguments[1][0] == 's' ? MAP_SHARED : MAP_PRIVATE;
+       kind = arguments[1][0] == 's' ? MAP_SHARED : MAP_PRIVATE;
        open_dsa(&dsa, "/dev/vfio/devices/vfio0");
        record = pages(4096, MAP_PRIVATE); window = pages(4096, MAP_PRIVATE);
        done = map_at(&dsa, record, 4096, 1); probe = map_at(&dsa, window, 4096, 1);
        /* Unmapped, and something else mapped there. */
-       char *p = pages(BYTES, kind);
+       char *p = buffer();
        strcpy(p, "first"); strcpy(p + 8192, "third page");
        const uint64_t iova = map_at(&dsa, p, BYTES, 1);
        CHECK(munmap(p, 8192) == 0);
@@ -156,7 +164,7 @@ test('pinned pages outlive their place in the program, and never become what com
        holds(iova, "written");
        CHECK(unmap_at(&dsa, iova, BYTES) == 0 && unmap_at(&dsa, other, 8192) == 0);
        /* Moved: the same pages at another place, which is then replaced. */
-       p = pages(BYTES, kind); strcpy(p + 4096, "moving");
+       p = buffer(); strcpy(p + 4096, "moving");
        const uint64_t moving = map_at(&dsa, p, BYTES, 1);
        char *to = pages(BYTES, MAP_PRIVATE);
        q = mremap(p, BYTES, BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to); CHECK(q == to);
@@ -167,7 +175,7 @@ test('pinned pages outlive their place in the program, and never become what com
        set(moving + 4096, "gone"); CHECK(q[4096] == 0);
        CHECK(unmap_at(&dsa, moving, BYTES) == 0);
        /* Given up: private memory is new then, shared memory is not. */
-       p = pages(BYTES, kind); strcpy(p, "given");
+       p = buffer(); strcpy(p, "given");
        const uint64_t given = map_at(&dsa, p, BYTES, 1);
        CHECK(madvise(p, BYTES, MADV_DONTNEED) == 0);
        CHECK(strcmp(p, kind == MAP_SHARED ? "given" : "") == 0);
@@ -215,4 +223,32 @@ test('two programs at once, each with its own device and memory', (t) => {
      }`,
   );
   t.deepEqual(clients.run(program, [], 2), WELL);
+});
+
+test('shared memory pinned by a child that died stays what the parent maps', (t) => {
+  const program = clients.build(
+    'heir',
+    ACCELERATOR,
+    `int main(void) {
+       static struct dsa dsa;
+       open_dsa(&dsa, "/dev/vfio/devices/vfio0");
+       struct record *record = pages(4096, MAP_PRIVATE);
+       char *shared = pages(8192, MAP_SHARED);
+       const uint64_t done = map_at(&dsa, record, 4096, 1);
+       int told[2]; CHECK(pipe(told) == 0);
+       const pid_t child = fork();
+       if (child == 0) {
+         const uint64_t iova = map_at(&dsa, shared, 8192, 1);
+         CHECK(write(told[1], &iova, 8) == 8);
+         _exit(0);
+       }
+       uint64_t iova; CHECK(read(told[0], &iova, 8) == 8);
+       int status; CHECK(waitpid(child, &status, 0) == child && status == 0);
+       strcpy(shared, "inherited");
+       CHECK(copy(&dsa, record, done, iova, iova + 4096, 64) == 1);
+       CHECK(strcmp(shared + 4096, "inherited") == 0);
+       return 0;
+     }`,
+  );
+  t.deepEqual(clients.run(program), WELL);
 });

@@ -67,8 +67,9 @@ test('sysfs leads from a PCI address to the cdev, by every call', (t) => {
        CHECK(access("/dev/vfio/devices/vfio7", F_OK) == -1 && errno == ENOENT);
        CHECK(access("/sys/bus/pci/devices/0000:00:1f.0", F_OK) == -1 && errno == ENOENT);
        struct dirent **list;
-       CHECK(scandir("/dev/vfio", &list, any, alphasort) == 2);
-       CHECK(strcmp(list[0]->d_name, "devices") == 0 && strcmp(list[1]->d_name, "vfio") == 0);
+       CHECK(scandir("/dev/vfio", &list, any, alphasort) == 4);
+       CHECK(strcmp(list[1]->d_name, "1") == 0 && strcmp(list[3]->d_name, "vfio") == 0);
+       CHECK(strcmp(list[2]->d_name, "devices") == 0 && entries("/sys/class/vfio", names) == 2);
        CHECK(entries("/sys/kernel/iommu_groups/0/devices", names) == 1);
        CHECK(entries("/sys/class/vfio-dev", names) == 2 && entries("/sys/class/iommu", names) == 1);
        FILE *file = fopen("/sys/kernel/iommu_groups/0/reserved_regions", "r");

@@ -153,3 +153,20 @@ test('many immediate calls in a row keep their order', (t) => {
     ...Array.from({ length: 100 }, (_, i) => 10_000 + i),
   ]);
 });
+
+test('time is skipped only where nothing happens', (t) => {
+  const clock = new VirtualClock();
+  clock.after(100, () => undefined);
+  t.true(clock.skip(99));
+  t.is(clock.now, 99);
+  t.false(clock.skip(1));
+  t.is(clock.now, 99);
+  t.true(clock.skip(0));
+  t.false(clock.skip(-1));
+  t.false(clock.skip(0.5));
+  clock.run();
+  t.is(clock.now, 100);
+  t.true(clock.skip(1000));
+  clock.after(0, () => undefined);
+  t.false(clock.skip(0));
+});

@@ -96,6 +96,57 @@ test('waitAny ends by a queue or by its timeout, and leaves nothing behind', (t)
   t.deepEqual(ends, [10, 110, 110]);
 });
 
+test('a thread that adopted a cause and has no span open has that of who wakes it next', (t) => {
+  const { clock, scheduler, trace } = world();
+  trace.listen(() => undefined);
+  const queue = new WaitQueue();
+  const causes: number[] = [];
+  function* worker(): Task {
+    for (;;) {
+      yield queue;
+      causes.push(trace.cause);
+      trace.adopt('slots', 7);
+      causes.push(trace.cause);
+    }
+  }
+  scheduler.spawn('worker', worker());
+  clock.run();
+  trace.cause = 40;
+  trace.mark('slots', 7);
+  for (const waker of [10, 20, 30]) {
+    trace.cause = waker;
+    queue.wake();
+    clock.run();
+  }
+  t.deepEqual(causes, [10, 40, 20, 20, 30, 30]);
+  t.is(trace.depth, 0);
+});
+
+test('open spans are counted for each thread by itself, also where one fails', (t) => {
+  const { clock, scheduler, trace } = world();
+  trace.listen(() => undefined);
+  const depths: number[] = [];
+  function* deep(): Task {
+    using _outer = trace.span(work, { who: 'outer' });
+    using _inner = trace.span(work, { who: 'inner' });
+    yield 10;
+    depths.push(trace.depth);
+    throw new Error('out');
+  }
+  function* flat(): Task {
+    yield 5;
+    depths.push(trace.depth);
+    yield 10;
+    depths.push(trace.depth);
+  }
+  scheduler.spawn('deep', deep());
+  scheduler.spawn('flat', flat());
+  clock.run();
+  t.deepEqual(depths, [0, 2, 0]);
+  t.is(trace.depth, 0);
+  t.throws(() => scheduler.rethrow(), { message: 'out' });
+});
+
 test('a thread without a span has the cause of who woke it; one with a span keeps its own', (t) => {
   const { clock, scheduler, trace } = world();
   trace.listen(() => undefined);
@@ -352,4 +403,66 @@ test('something the scheduler does not know fails the thread that waits for it',
   );
   clock.run();
   t.true(thread.failed);
+});
+
+test('a driven thread runs at once, through pauses in which nothing else happens', (t) => {
+  const { clock, scheduler } = world();
+  const seen: string[] = [];
+  function* body(): Task<string> {
+    yield 10;
+    seen.push(`driven@${clock.now}`);
+    yield 50;
+    seen.push(`driven@${clock.now}`);
+    return 'result';
+  }
+  const alone = scheduler.drive('alone', body());
+  t.true(alone.done);
+  t.is(alone.result, 'result');
+  t.deepEqual(seen, ['driven@10', 'driven@60']);
+
+  seen.length = 0;
+  clock.after(30, () => seen.push(`other@${clock.now}`));
+  const beside = scheduler.drive('beside', body());
+  t.false(beside.done);
+  t.deepEqual(seen, ['driven@70']);
+  clock.run();
+  t.deepEqual(seen, ['driven@70', 'other@90', 'driven@120']);
+  t.true(beside.done);
+});
+
+test('a driven thread that waits, fails or never ends its pauses comes back to its caller', (t) => {
+  const { clock, scheduler, trace } = world();
+  const queue = new WaitQueue();
+  const waiting = scheduler.drive(
+    'waiting',
+    (function* (): Task {
+      yield queue;
+    })(),
+  );
+  t.false(waiting.done);
+  queue.wake();
+  clock.run();
+  t.true(waiting.done);
+
+  const failing = scheduler.drive(
+    'failing',
+    // biome-ignore lint/correctness/useYield: it fails before it would
+    (function* (): Task {
+      throw new Error('defect');
+    })(),
+  );
+  t.true(failing.failed);
+  t.throws(() => scheduler.rethrow(), { message: 'defect' });
+
+  const endless = scheduler.drive(
+    'endless',
+    (function* (): Task {
+      for (;;) yield 1;
+    })(),
+  );
+  t.false(endless.done);
+  t.is(trace.cause, 0);
+  endless.kill();
+  clock.run();
+  t.true(endless.done);
 });

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { codecOf } from '../../../trace/stream/codec.ts';
+import { codecsOf } from '../../../trace/stream/codec.ts';
 import type { Engine } from '../../../trace/stream/engine.ts';
 import { Replay } from '../../../trace/stream/engine.ts';
 import { CONTROLS, type ServerMessage } from '../../../trace/stream/protocol.ts';
@@ -21,7 +21,7 @@ function slowViewer(engine: Engine) {
     engine,
     decoder: DECODER,
     session: 'one',
-    codec: codecOf('vsva.v1.json', DECODER),
+    codec: codecsOf(DECODER).get('vsva.v1.json')!,
     line,
     granted: CONTROLS,
     now: () => clock.now,

@@ -71,22 +71,28 @@ function whose(w: Live): string {
 
 const entry = (w: Live): Uint8Array | null => pasidEntryInMemory(w.rig, w.one.rid, PASID);
 
-/** Fails point 1, 2, ... of `action` until it succeeds; `check` sees the world after each failure. */
+/**
+ * Fails point 1, 2, ... of `action` until it succeeds; `check` sees the world after each failure.
+ * An attach whose answer alone is lost has been done, as upstream; here no RID is attached that VFIO
+ * would take back.
+ */
 function failEach(
   w: Live,
   action: () => IdOrError,
   check: (n: number, point: string, result: IdOrError) => void,
+  done = true,
 ): { readonly points: string[]; readonly result: IdOrError } {
   const { failpoints } = w.rig.kernel;
   const points: string[] = [];
   for (let n = 1; n < MAX_POINTS; n++) {
-    failpoints.failNth(n);
+    failpoints.failNth(n, 'ENOMEM');
     const result = action();
     const isOver = failpoints.armed;
     const point = failpoints.passed.at(-1) ?? '';
     failpoints.disarm();
     if (isOver) return { points, result };
     points.push(point);
+    if (point === 'copy_to_user' && done) continue;
     check(n, point, result);
   }
   throw new Error(`more than ${MAX_POINTS} failure points`);
@@ -238,6 +244,7 @@ for (const [what, allocate] of [
         t.deepEqual(w.rig.kernel.leftovers(), held, `point ${n}, ${point}`);
         t.is(pages.freePages, free, `point ${n}, ${point}`);
       },
+      false,
     );
     t.true(points.length >= 2, points.join());
     t.is(w.one.client.destroy(id(result)), 'OK');

@@ -27,10 +27,10 @@ import {
 } from '../../../devices/spec/vtd/pasid.ts';
 import { REG, RTADDR } from '../../../devices/spec/vtd/registers.ts';
 import { FS, levelIndex } from '../../../devices/spec/x86/paging.ts';
+import { Sanitizer } from '../../../devices/vtd/sanitizer/sanitizer.ts';
 import { bootKernel } from '../../../host/kernel/boot.ts';
 import type { Kernel, KernelOptions } from '../../../host/kernel/kernel.ts';
 import { Machine } from '../../../host/machine/machine.ts';
-import { Sanitizer } from '../../../devices/vtd/sanitizer/sanitizer.ts';
 import { UNIT_BASE } from '../../../host/machine/memory-map.ts';
 import type { Task } from '../../../host/syscall.ts';
 import * as uapi from '../../../host/uapi/iommufd.ts';
@@ -76,7 +76,7 @@ export interface RigOptions {
 export function bootRig(options: RigOptions = {}): Rig {
   const { devices: count = 1, model = {}, ramBytes = 64 * MIB, seed = 11 } = options;
   const devices: DsaDevice[] = [];
-  const sanitizer = options.sanitize === true || process.env['SAN'] ? new Sanitizer() : undefined;
+  const sanitizer = options.sanitize === true ? new Sanitizer() : undefined;
   const machine = new Machine({
     sanitizer,
     ramBytes,
@@ -102,7 +102,6 @@ export function bootRig(options: RigOptions = {}): Rig {
   const frames = sanitizer ?? null;
   const kernel = run(bootKernel(machine, { frames, ...options.kernel }));
   sanitizer?.watchFrames((pfn) => kernel.pages.isFree(pfn));
-  if (process.env['SAN']) machine.trace.listen((r) => { if (r.def.name === 'iommu_san:report') console.log('SANREPORT', Object.values(r.values).join(' | ')); });
   return {
     machine,
     kernel,

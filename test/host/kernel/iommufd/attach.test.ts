@@ -346,7 +346,7 @@ test('the trace names objects, ioctls and arguments', (t) => {
   t.true(has('"result":"-ENOENT","out":"","reason":"no object has id 99"'));
   t.true(
     has(
-      `iommufd:object_new {"pid":1,"id":${s2},"type":"HWPT_PAGING","detail":"of IOAS ${ioas} PASID"}`,
+      `iommufd:object_new {"pid":1,"id":${s2},"type":"HWPT_PAGING","parent":${ioas},"detail":"of IOAS ${ioas} PASID"}`,
     ),
   );
   t.true(has(`"result":"0","out":"out_hwpt_id=${s2}"`));

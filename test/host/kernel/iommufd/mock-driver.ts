@@ -72,6 +72,7 @@ export class MockDriver implements IommuOps {
   /** What it says, and what comes of it. */
   enforces = false;
   enforced = true;
+  isolated = false;
   readonly #kernel: Kernel;
   readonly #iopf = new Map<IommuDev, number>();
   #next = 1;
@@ -106,6 +107,7 @@ export class MockDriver implements IommuOps {
   capable(_dev: IommuDev, capability: Capability): boolean {
     if (capability === 'coherency') return this.coherent;
     if (capability === 'enforce-coherency') return this.enforces;
+    if (capability === 'isolated-msi') return this.isolated;
     return capability === 'ats';
   }
 

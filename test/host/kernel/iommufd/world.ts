@@ -3,10 +3,11 @@ import { parseMcfg } from '../../../../devices/spec/acpi.ts';
 import { IommuCore } from '../../../../host/kernel/iommu/core.ts';
 import type { IommuDev } from '../../../../host/kernel/iommu/ops.ts';
 import { iommufdInit } from '../../../../host/kernel/iommufd/main.ts';
-import { Kernel } from '../../../../host/kernel/kernel.ts';
+import { Kernel, type KernelOptions } from '../../../../host/kernel/kernel.ts';
 import type { PciDev } from '../../../../host/kernel/pci.ts';
 import { enumeratePci } from '../../../../host/kernel/pci.ts';
 import type { Process } from '../../../../host/kernel/process.ts';
+import type { VfioPciDevice } from '../../../../host/kernel/vfio/pci-core.ts';
 import { vfioPciInit } from '../../../../host/kernel/vfio/vfio-pci.ts';
 import { VirtualClock } from '../../../../host/machine/clock.ts';
 import { runFirmware } from '../../../../host/machine/firmware.ts';
@@ -63,6 +64,8 @@ export interface World {
   readonly functions: readonly TestFunction[];
   readonly pdevs: readonly PciDev[];
   readonly devs: readonly IommuDev[];
+  /** What vfio-pci has. */
+  readonly vfio: readonly VfioPciDevice[];
   readonly events: EventRecord[];
   run<T>(task: Task<T>): T;
   settle(): void;
@@ -72,6 +75,9 @@ export interface World {
 export interface WorldOptions {
   readonly functions?: readonly { flr?: boolean }[];
   readonly maxPasids?: number;
+  /** All functions are in one IOMMU group. */
+  readonly oneGroup?: boolean;
+  readonly kernel?: KernelOptions;
 }
 
 export function makeWorld(options: WorldOptions = {}): World {
@@ -93,7 +99,7 @@ export function makeWorld(options: WorldOptions = {}): World {
   const random = new Random(1);
   const base = { clock, trace, scheduler, random, ram, interrupts, root, haw: 46, ...boot };
   const machine = base as unknown as Machine;
-  const kernel = new Kernel(machine);
+  const kernel = new Kernel(machine, options.kernel);
   for (const window of parseMcfg(kernel.acpi.table('MCFG')!)) {
     kernel.pciDevices.push(...enumeratePci(root, window));
   }
@@ -110,9 +116,15 @@ export function makeWorld(options: WorldOptions = {}): World {
   const driver = new MockDriver(kernel);
   if (options.maxPasids !== undefined) driver.maxPasids = options.maxPasids;
   kernel.iommu = new IommuCore(kernel);
-  const devs = kernel.pciDevices.map((pdev) => run(kernel.iommu.addDevice(pdev, driver)));
+  const devs: IommuDev[] = [];
+  for (const pdev of kernel.pciDevices) {
+    const [first] = devs;
+    const home =
+      options.oneGroup === true && first !== undefined ? kernel.iommu.groupOf(first) : undefined;
+    devs.push(run(kernel.iommu.addDevice(pdev, driver, home)));
+  }
   iommufdInit(kernel);
-  run(vfioPciInit(kernel));
+  const vfio = run(vfioPciInit(kernel));
   kernel.failpoints.disarm();
   return {
     machine,
@@ -121,6 +133,7 @@ export function makeWorld(options: WorldOptions = {}): World {
     functions,
     pdevs: kernel.pciDevices,
     devs,
+    vfio,
     events,
     run,
     settle: () => clock.run(),

@@ -1,5 +1,4 @@
 import test from 'ava';
-import { NEWEST_RELEASE } from '../../../../host/kernel/release.ts';
 import {
   IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
   IOMMU_HWPT_DIRTY_TRACKING_ENABLE,
@@ -20,7 +19,7 @@ const NO_CLEAR = IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR;
 
 function setUp(
   bytes: number,
-  { release = NEWEST_RELEASE, deviceFlags = 0, format = -1, singlePages = true } = {},
+  { release = '7.3', deviceFlags = 0, format = -1, singlePages = true } = {},
 ) {
   const world = makeMockWorld({ release });
   const it = world.tester();

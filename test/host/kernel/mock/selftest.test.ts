@@ -69,3 +69,36 @@ test('SET_TEMP_MEMORY_LIMIT: the smallest batch still pins everything', (t) => {
   it.close();
   t.deepEqual(world.kernel.leftovers(), NOTHING);
 });
+
+test('the trace names the operation and reads the argument as its variant', (t) => {
+  const world = makeMockWorld();
+  const calls: string[] = [];
+  world.kernel.trace.listen(({ def, values }) => {
+    if (def.name === 'syscall:ioctl')
+      calls.push(`${String(values['name'])} ${String(values['args'])}`);
+  });
+  const it = world.tester();
+  const ioas = it.ioas();
+  it.mock(ioas, uapi.MOCK_FLAGS_DEVICE_PASID);
+  it.memoryLimit(100);
+  it.user.raw(it.fd, CMD, bytes(72, 99));
+  t.deepEqual(calls.slice(1), [
+    `IOMMU_TEST_CMD(MOCK_DOMAIN_FLAGS) id=${ioas} dev_flags=4`,
+    'IOMMU_TEST_CMD(SET_TEMP_MEMORY_LIMIT) limit=100',
+    '0x3ba0 op=99',
+  ]);
+});
+
+test('what a view reads of an argument is no failure point', (t) => {
+  const world = makeMockWorld();
+  const passed = (): readonly string[] => {
+    const it = world.tester();
+    world.kernel.failpoints.disarm();
+    it.memoryLimit(100);
+    return [...world.kernel.failpoints.passed];
+  };
+  const unseen = passed();
+  world.kernel.trace.listen(() => undefined);
+  t.deepEqual(passed(), unseen);
+  t.true(unseen.includes('copy_from_user'));
+});

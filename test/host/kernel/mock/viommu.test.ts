@@ -127,6 +127,32 @@ test('invalidations empty the caches of virtual devices', (t) => {
   t.is(it.checkCache(idev, 3, 0), 'OK');
 });
 
+test('entries of an invalidation: a page each at most, and half a million of them', (t) => {
+  const { it, idev, viommu } = setUp();
+  makeVdevice(it, viommu, idev);
+  const struct = uapi.iommu_viommu_invalidate_selftest;
+  const buffer = it.user.map(4 * PAGE);
+  it.user.write(buffer, struct.encode({ vdev_id: 0x99 }));
+  const invalidate = (entry_len: number, entry_num: number): [string, number] => {
+    const cmd = IOMMUFD_CMD.IOMMU_HWPT_INVALIDATE;
+    const { result, out } = it.user.call(it.fd, cmd, iommu_hwpt_invalidate, {
+      hwpt_id: viommu,
+      data_uptr: BigInt(buffer),
+      data_type: 0xdeadbeef,
+      entry_len,
+      entry_num,
+    });
+    return [result, out.entry_num];
+  };
+  t.deepEqual(invalidate(PAGE, 1), ['OK', 1]);
+  t.deepEqual(invalidate(PAGE + 1, 1), ['EINVAL', 0]);
+  t.deepEqual(invalidate(struct.size, 1 << 19), ['EFAULT', 0], 'there are not so many');
+  t.deepEqual(invalidate(struct.size, (1 << 19) + 1), ['EINVAL', 0]);
+  t.deepEqual(invalidate(0, 0), ['OK', 0]);
+  it.user.write(buffer + PAGE - 1, Uint8Array.of(1));
+  t.deepEqual(invalidate(PAGE, 1), ['E2BIG', 0]);
+});
+
 test('hardware queues: in order, in mapped memory, which stays mapped', (t) => {
   const { world, it, ioas, viommu } = setUp();
   const address = it.user.map(2 * PAGE);

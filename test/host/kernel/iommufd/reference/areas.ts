@@ -190,9 +190,7 @@ function room(ioas: IoasModel, alignment: number, length: number, address: numbe
   while (address % step !== 0) step /= 2;
   refuseIf(step < alignment, 'EINVAL');
   const taken = [...ioas.reserved, ...ioas.areas];
-  const everywhere = { start: PAGE, last: HIGHEST };
-  const windows = ioas.allowed.length > 0 ? [...ioas.allowed].sort(ascending) : [everywhere];
-  for (const window of windows) {
+  for (const window of windowsOf(ioas.allowed)) {
     for (let at = window.start; ; ) {
       const aligned = Math.ceil(at / step) * step;
       // The offset in the page is or-ed in, not added.
@@ -205,4 +203,16 @@ function room(ioas: IoasModel, alignment: number, length: number, address: numbe
     }
   }
   throw new Refusal('ENOSPC');
+}
+
+/** Where room is looked for: never in the first page, and over the seams of what is allowed. */
+function windowsOf(allowed: readonly Range[]): Range[] {
+  if (allowed.length === 0) return [{ start: PAGE, last: HIGHEST }];
+  const windows: Range[] = [];
+  for (const { start, last } of [...allowed].sort(ascending)) {
+    const before = windows.at(-1);
+    if (before?.last === start - 1) windows[windows.length - 1] = { ...before, last };
+    else windows.push({ start: Math.max(start, PAGE), last });
+  }
+  return windows;
 }

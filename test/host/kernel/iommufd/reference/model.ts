@@ -20,69 +20,10 @@ import {
   unreserve,
   WRITE,
 } from './areas.ts';
+import type { DeviceModel, DriverFacts, HwptFlags, HwptModel, State, Thing } from './things.ts';
+import { usersOf } from './things.ts';
 
-export type Thing =
-  | ({ readonly kind: 'ioas' } & IoasModel)
-  | HwptModel
-  | DeviceModel
-  | AccessModel
-  | { readonly kind: 'fault'; open: boolean }
-  | { readonly kind: 'stdev'; readonly device: number };
-
-export interface HwptModel {
-  readonly kind: 'hwpt';
-  /** The parent of a nested one. */
-  readonly parent: number | null;
-  readonly ioas: number;
-  readonly pasid: boolean;
-  readonly nestParent: boolean;
-  readonly tracksDirty: boolean;
-  readonly auto: boolean;
-  readonly fault: number | null;
-  tracking: boolean;
-  /** IOVAs written to since they were last read. */
-  dirty: number[];
-}
-
-export interface DeviceModel {
-  readonly kind: 'device';
-  readonly maxPasids: number;
-  readonly tracksDirty: boolean;
-  /** HWPT by PASID; 0 is the RID. */
-  slots: Record<number, number>;
-  /** The mock driver's next attach of PASID 1024 fails. */
-  faulty: boolean;
-}
-
-export interface AccessModel {
-  readonly kind: 'access';
-  readonly pins: boolean;
-  ioas: number;
-  items: { readonly id: number; readonly iova: number; readonly length: number }[];
-  nextItem: number;
-}
-
-export interface HwptFlags {
-  readonly nestParent?: boolean;
-  readonly dirty?: boolean;
-  readonly pasid?: boolean;
-  readonly fault?: number;
-}
-
-/** What differs between IOMMU drivers. */
-export interface DriverFacts {
-  readonly aperture: Range;
-  readonly pageSize: number;
-  /** Ranges reserved while the RID is attached. */
-  readonly reserved: readonly Range[];
-  /** Every other attach of PASID 1024 fails. */
-  readonly faultyPasid: boolean;
-}
-
-export interface State {
-  things: Map<number, Thing>;
-  mmAccounting: boolean;
-}
+export type { HwptFlags } from './things.ts';
 
 export const FAULTY_PASID = 1024;
 
@@ -117,26 +58,6 @@ export class Model {
     const thing = this.state.things.get(id);
     if (thing?.kind !== kind) throw new Refusal('ENOENT');
     return thing as Extract<Thing, { kind: K }>;
-  }
-
-  /** How many others hold an object. */
-  users(id: number): number {
-    let users = 0;
-    for (const [, thing] of this.state.things) {
-      if (thing.kind === 'hwpt') {
-        const holder = thing.parent ?? thing.ioas;
-        if (holder === id) users++;
-        if (thing.fault === id) users++;
-      }
-      if (thing.kind === 'access' && thing.ioas === id) users++;
-      if (thing.kind === 'device') {
-        users += Object.values(thing.slots).filter((hwpt) => hwpt === id).length;
-      }
-    }
-    const self = this.state.things.get(id);
-    if (self?.kind === 'fault' && self.open) users++;
-    if (self?.kind === 'device' || self?.kind === 'access') users++;
-    return users;
   }
 
   alignment(id: number, huge = this.get(id, 'ioas').huge): number {
@@ -431,7 +352,7 @@ export class Model {
   destroy(id: number): void {
     const thing = this.state.things.get(id);
     if (thing === undefined) throw new Refusal('ENOENT');
-    refuseIf(this.users(id) > 0, 'EBUSY');
+    refuseIf(usersOf(this.state.things, id) > 0, 'EBUSY');
     if (thing.kind === 'stdev') this.unbind(thing.device);
     this.#remove(id);
   }
@@ -600,6 +521,6 @@ export class Model {
   }
 
   #dropAuto(hwpt: number): void {
-    if (this.get(hwpt, 'hwpt').auto && this.users(hwpt) === 0) this.#remove(hwpt);
+    if (this.get(hwpt, 'hwpt').auto && usersOf(this.state.things, hwpt) === 0) this.#remove(hwpt);
   }
 }
