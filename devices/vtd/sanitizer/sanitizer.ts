@@ -56,7 +56,7 @@ export class Sanitizer implements Scene {
     this.#clock = parts.clock;
     this.#reports.begin(trace);
     trace.listen((record) => this.#heard(record));
-    this.#tables = new Tables(parts.memory, (entry, now) => this.#change(entry, now));
+    this.#tables = new Tables(parts.memory, (...change) => this.#change(...change));
     this.#host = new HostWatch(
       this,
       unitOf('host', parts, (address) => address),
@@ -157,7 +157,7 @@ export class Sanitizer implements Scene {
     }
   }
 
-  #change(entry: TableEntry, now: readonly bigint[]): Change {
+  #change(entry: TableEntry, now: readonly bigint[], seen: boolean): Change {
     return {
       entry,
       before: entry.describe(),
@@ -165,7 +165,7 @@ export class Sanitizer implements Scene {
       detach: isDetach(entry, now),
       ns: this.now(),
       order: this.order.value,
-      trail: this.here(),
+      trail: seen ? this.here() : null,
       used: null,
     };
   }

@@ -99,14 +99,15 @@ function outdates(entry: TableEntry, now: readonly bigint[]): boolean {
  */
 export class Tables {
   readonly #memory: PhysicalMemory;
-  readonly #changed: (entry: TableEntry, now: readonly bigint[]) => Change;
+  readonly #changed: (entry: TableEntry, now: readonly bigint[], seen: boolean) => Change;
   readonly #byWord = new Map<number, TableEntry>();
   /** Entries on each page. */
   readonly #pages = new Map<number, number>();
 
+  /** @param changed makes what is told of a change; `seen`: its write was */
   constructor(
     memory: PhysicalMemory,
-    changed: (entry: TableEntry, now: readonly bigint[]) => Change,
+    changed: (entry: TableEntry, now: readonly bigint[], seen: boolean) => Change,
   ) {
     this.#memory = memory;
     this.#changed = changed;
@@ -121,7 +122,7 @@ export class Tables {
     const words = this.#read(address, WORDS[kind]);
     const known = this.#byWord.get(address / 8);
     if (known?.kind === kind && known.level === level) {
-      this.#compare(known, words);
+      this.#compare(known, words, false);
       if (this.#byWord.get(address / 8) === known) return known;
     } else if (known !== undefined) {
       this.#forget(known);
@@ -138,14 +139,9 @@ export class Tables {
     if (!this.#pages.has(Math.floor(address / 4096))) return;
     for (let word = Math.floor(address / 8); word * 8 < address + bytes; word++) {
       const entry = this.#byWord.get(word);
-      if (entry !== undefined) this.#compare(entry, this.#read(entry.address, entry.words.length));
+      if (entry === undefined) continue;
+      this.#compare(entry, this.#read(entry.address, entry.words.length), true);
     }
-  }
-
-  /** Looks at an entry whose memory may be written unseen. */
-  check(entry: TableEntry): void {
-    if (this.#byWord.get(entry.address / 8) !== entry) return;
-    this.#compare(entry, this.#read(entry.address, entry.words.length));
   }
 
   /** `dependent` went. An entry on which nothing depends is forgotten. */
@@ -156,14 +152,14 @@ export class Tables {
     }
   }
 
-  #compare(entry: TableEntry, now: bigint[]): void {
+  #compare(entry: TableEntry, now: bigint[], seen: boolean): void {
     if (!outdates(entry, now)) {
       entry.words = now;
       return;
     }
     this.#forget(entry);
     if (entry.dependents.size === 0) return;
-    const change = this.#changed(entry, now);
+    const change = this.#changed(entry, now, seen);
     for (const dependent of [...entry.dependents]) dependent.changed(change);
   }
 
