@@ -31,7 +31,11 @@ export default defineConfig(
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.json', './trace/viewer/tsconfig.json'],
+        project: [
+          './tsconfig.json',
+          './trace/viewer/tsconfig.json',
+          './test/trace/viewer/tsconfig.json',
+        ],
         tsconfigRootDir: import.meta.dirname,
       },
     },

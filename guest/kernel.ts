@@ -58,7 +58,7 @@ export function* bootGuest(cpu: Cpu, trace: Tracer): GuestMachine<number> {
     code = EXIT_CODE.KERNEL_FAILED;
   }
   trace.cause = cause;
-  trace.emit(guest.shutdown, { vm, code });
+  trace.cause = trace.emit(guest.shutdown, { vm, code });
   yield { kind: 'shutdown', code };
   return code;
 }

@@ -1,6 +1,6 @@
 /** A guest process: its address space, its open work queue, and its system calls. */
 import { decodeDescriptor, describeDescriptor } from '../devices/spec/dsa/descriptor.ts';
-import { encodeIa32Pasid } from '../devices/spec/msr.ts';
+import { encodeIa32Pasid, IA32_PASID } from '../devices/spec/msr.ts';
 import { guest } from '../trace/catalogue/guest.ts';
 import type { Core } from './core.ts';
 import type { PageFault } from './cpu.ts';
@@ -183,7 +183,7 @@ export class Process implements User, ThreadContext {
     this.#pasidMsr = encodeIa32Pasid(this.mm.pasid);
     cpuState.setPasid(this.#pasidMsr);
     const { trace, vm } = core;
-    trace.emit(guest.pasidMsr, { vm, pid: this.pid, value: this.#pasidMsr });
+    trace.emit(guest.pasidMsr, { vm, pid: this.pid, msr: IA32_PASID, value: this.#pasidMsr });
   }
 
   *waitForCompletion(): Task {

@@ -61,6 +61,8 @@ export class Scheduler {
   readonly #ready: Thread[] = [];
   /** Threads with a deadline, soonest first. */
   readonly #timed: Thread[] = [];
+  /** Trace cause of what ran last: the processor is idle because that had nothing more to do. */
+  #last = 0;
 
   constructor(cpu: Cpu, trace: Tracer, interrupts: Interrupts) {
     this.#cpu = cpu;
@@ -93,6 +95,7 @@ export class Scheduler {
   }
 
   *#idle(): GuestMachine {
+    this.#trace.cause = this.#last;
     const deadline = this.#timed[0]?.deadline;
     if (deadline === undefined) yield { kind: 'hlt' };
     else yield { kind: 'pause', ns: Math.max(1, deadline - this.#cpu.tsc) };
@@ -118,6 +121,7 @@ export class Scheduler {
     }
     thread.depth = trace.depth - outer;
     trace.depth = outer;
+    if (trace.cause !== 0) this.#last = trace.cause;
     trace.cause = 0;
   }
 

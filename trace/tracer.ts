@@ -1,4 +1,5 @@
 import type { EventDef, EventRecord, Fields, Values } from './event.ts';
+import { Recent } from './recent.ts';
 
 export type Listener = (record: EventRecord) => void;
 
@@ -34,7 +35,7 @@ export interface Sink {
   readonly hot?: HotSink | undefined;
 }
 
-/** Marks kept at most: they only serve causality, so the oldest may go. */
+/** Marks kept at least: they only serve causality, so the oldest may go. */
 const MARK_LIMIT = 1 << 16;
 
 const NO_SPAN: Disposable = { [Symbol.dispose]: () => undefined };
@@ -61,7 +62,7 @@ export class Tracer {
   readonly #sinks: Sink[] = [];
   /** Present: the only one that asks for hot events. */
   #hot: HotSink | null = null;
-  readonly #marks = new Map<string, number>();
+  readonly #marks = new Recent<string, number>(MARK_LIMIT);
   #seq = 0;
 
   /** @param now virtual time in nanoseconds */
@@ -154,15 +155,7 @@ export class Tracer {
   /** Leaves the current cause on a place of memory, for whoever takes the work from there. */
   mark(space: string, address: number): void {
     if (!this.on) return;
-    const key = `${space}:${address}`;
-    this.#marks.delete(key);
-    this.#marks.set(key, this.cause);
-    if (this.#marks.size > MARK_LIMIT) {
-      for (const oldest of this.#marks.keys()) {
-        this.#marks.delete(oldest);
-        break;
-      }
-    }
+    this.#marks.set(`${space}:${address}`, this.cause);
   }
 
   /** Makes the cause that was left at a place the current one, if there is any, and removes it. */

@@ -1,12 +1,24 @@
 /** The keys, declared once: the dashboard, its help, its footer and its tests read them from here. */
 
-export const VIEWS = ['overview', 'pasids', 'trace'] as const;
+export const VIEWS = [
+  'overview',
+  'pasids',
+  'objects',
+  'faults',
+  'queues',
+  'trace',
+  'walkthrough',
+] as const;
 export type View = (typeof VIEWS)[number];
 
 export const VIEW_TITLES: Readonly<Record<View, string>> = {
   overview: 'Overview',
   pasids: 'PASIDs',
+  objects: 'Objects',
+  faults: 'Faults',
+  queues: 'Queues',
   trace: 'Trace',
+  walkthrough: 'Walkthrough',
 };
 
 export type Command =
@@ -21,10 +33,24 @@ export type Command =
   | 'last'
   | 'pause'
   | 'step'
+  | 'step-back'
   | 'phase'
+  | 'phase-back'
+  | 'cause'
+  | 'cause-back'
+  | 'beginning'
+  | 'newest'
   | 'faster'
   | 'slower'
+  | 'open'
+  | 'address'
+  | 'earlier-write'
+  | 'later-write'
+  | 'tours'
   | 'filter'
+  | 'search'
+  | 'next-match'
+  | 'previous-match'
   | 'follow'
   | 'cancel'
   | 'accept'
@@ -32,8 +58,15 @@ export type Command =
   | 'help'
   | 'quit';
 
-/** Who hears a key: everybody, the lists, the trace, or the line in which a filter is typed. */
-export type Scope = 'always' | 'lists' | 'trace' | 'typing';
+/** Who hears a key: everybody, lists, one view, or the line in which something is typed. */
+export type Scope = 'always' | 'lists' | 'steps' | 'trace' | 'entry' | 'walkthrough' | 'typing';
+
+/** Where the keys go: what is shown, whether it is opened, and whether a line is being typed. */
+export interface Focus {
+  readonly view: View;
+  readonly opened: boolean;
+  readonly typing: boolean;
+}
 
 /** Keys that belong together, one line of the help. */
 export interface KeyGroup {
@@ -50,15 +83,19 @@ export interface KeyGroup {
 export const KEYMAP: readonly KeyGroup[] = [
   {
     scope: 'always',
-    keys: { '1': 'overview', '2': 'pasids', '3': 'trace' },
-    written: '1 2 3',
-    help: 'Overview, PASIDs, Trace',
-  },
-  {
-    scope: 'always',
-    keys: { Tab: 'next-view', 'Shift+Tab': 'previous-view' },
-    written: 'Tab Shift+Tab',
-    help: 'next and previous view',
+    keys: {
+      '1': 'overview',
+      '2': 'pasids',
+      '3': 'objects',
+      '4': 'faults',
+      '5': 'queues',
+      '6': 'trace',
+      '7': 'walkthrough',
+      Tab: 'next-view',
+      'Shift+Tab': 'previous-view',
+    },
+    written: '1..7 Tab Shift+Tab',
+    help: 'a view, the next, the previous',
     short: 'view',
   },
   {
@@ -70,17 +107,36 @@ export const KEYMAP: readonly KeyGroup[] = [
   },
   {
     scope: 'always',
-    keys: { '.': 'step' },
-    written: '.',
-    help: 'one event, then stop',
+    keys: { '.': 'step', ',': 'step-back' },
+    written: '. ,',
+    help: 'one event on, one back',
     short: 'step',
   },
   {
+    scope: 'steps',
+    keys: { Right: 'step', l: 'step', Left: 'step-back', h: 'step-back' },
+    written: '→← l h',
+    help: 'the same',
+  },
+  {
     scope: 'always',
-    keys: { n: 'phase' },
-    written: 'n',
-    help: 'to the next phase, then stop',
+    keys: { n: 'phase', p: 'phase-back' },
+    written: 'n p',
+    help: 'to the end of a phase, and back',
     short: 'phase',
+  },
+  {
+    scope: 'always',
+    keys: { c: 'cause', C: 'cause-back' },
+    written: 'c C',
+    help: 'to what it led to, to its cause',
+    short: 'cause',
+  },
+  {
+    scope: 'always',
+    keys: { '<': 'beginning', '>': 'newest' },
+    written: '< >',
+    help: 'to the beginning, to the end',
   },
   {
     scope: 'always',
@@ -91,44 +147,79 @@ export const KEYMAP: readonly KeyGroup[] = [
   },
   {
     scope: 'lists',
-    keys: { Down: 'down', j: 'down', Up: 'up', k: 'up' },
-    written: '↓↑ j k',
-    help: 'next and previous line',
+    keys: { Down: 'down', j: 'down', Up: 'up', k: 'up', PageDown: 'page-down', PageUp: 'page-up' },
+    written: '↓↑ j k PgDn PgUp',
+    help: 'a line, a page down and up',
     short: 'move',
-  },
-  {
-    scope: 'lists',
-    keys: { PageDown: 'page-down', PageUp: 'page-up' },
-    written: 'PgDn PgUp',
-    help: 'a page down, a page up',
   },
   {
     scope: 'lists',
     keys: { g: 'first', Home: 'first', G: 'last', End: 'last' },
     written: 'g G Home End',
-    help: 'first and last line; the end follows',
+    help: 'first, last line (which follows)',
+  },
+  {
+    scope: 'lists',
+    keys: { Enter: 'open' },
+    written: 'Enter',
+    help: 'open what the line is about',
+    short: 'open',
+  },
+  {
+    scope: 'entry',
+    keys: { '[': 'earlier-write', ']': 'later-write' },
+    written: '[ ]',
+    help: 'an earlier write, a later one',
+    short: 'write',
+  },
+  {
+    scope: 'entry',
+    keys: { a: 'address', '/': 'address' },
+    written: 'a',
+    help: 'type an address, see its walk',
+    short: 'address',
   },
   {
     scope: 'trace',
     keys: { '/': 'filter' },
     written: '/',
-    help: 'show only events with these words',
+    help: 'only events with these words',
     short: 'filter',
+  },
+  {
+    scope: 'trace',
+    keys: { s: 'search', m: 'next-match', M: 'previous-match' },
+    written: 's m M',
+    help: 'search, next and earlier match',
+    short: 'search',
   },
   {
     scope: 'trace',
     keys: { f: 'follow' },
     written: 'f',
     help: 'follow the newest event, or stay',
-    short: 'follow',
+  },
+  {
+    scope: 'walkthrough',
+    keys: { Right: 'phase', l: 'phase', Left: 'phase-back', h: 'phase-back' },
+    written: '→← l h',
+    help: 'phase by phase',
+    short: 'phase',
+  },
+  {
+    scope: 'walkthrough',
+    keys: { o: 'tours' },
+    written: 'o',
+    help: 'choose a tour',
+    short: 'tours',
   },
   {
     scope: 'always',
-    keys: { Escape: 'cancel' },
-    written: 'Esc',
-    help: 'close the help, drop the filter',
+    keys: { '?': 'help', Escape: 'cancel' },
+    written: '? Esc',
+    help: 'this help; close, drop',
+    short: 'help',
   },
-  { scope: 'always', keys: { '?': 'help' }, written: '?', help: 'this help', short: 'help' },
   {
     scope: 'always',
     keys: { q: 'quit', 'Ctrl+C': 'quit' },
@@ -140,14 +231,14 @@ export const KEYMAP: readonly KeyGroup[] = [
     scope: 'typing',
     keys: { Enter: 'accept' },
     written: 'Enter',
-    help: 'keep the filter',
+    help: 'keep what was typed',
     short: 'keep',
   },
   {
     scope: 'typing',
     keys: { Escape: 'cancel' },
     written: 'Esc',
-    help: 'drop the filter',
+    help: 'drop it',
     short: 'drop',
   },
   {
@@ -160,18 +251,20 @@ export const KEYMAP: readonly KeyGroup[] = [
   { scope: 'typing', keys: { 'Ctrl+C': 'quit' }, written: 'Ctrl+C', help: 'quit' },
 ];
 
-const SCOPES: Readonly<Record<View, readonly Scope[]>> = {
-  overview: ['always'],
-  pasids: ['always', 'lists'],
-  trace: ['always', 'lists', 'trace'],
-};
-
 /** The groups that are heard now. */
-export const groupsFor = (view: View, typing: boolean): readonly KeyGroup[] =>
-  KEYMAP.filter(({ scope }) => (typing ? scope === 'typing' : SCOPES[view].includes(scope)));
+export function groupsFor({ view, opened, typing }: Focus): readonly KeyGroup[] {
+  const scopes = new Set<Scope>(typing ? ['typing'] : ['always']);
+  if (!typing) {
+    if (view !== 'overview') scopes.add('lists');
+    scopes.add(view === 'walkthrough' ? 'walkthrough' : 'steps');
+    if (view === 'trace') scopes.add('trace');
+    if (view === 'pasids' && opened) scopes.add('entry');
+  }
+  return KEYMAP.filter(({ scope }) => scopes.has(scope));
+}
 
-export function commandOf(name: string, view: View, typing: boolean): Command | undefined {
-  for (const { keys } of groupsFor(view, typing)) {
+export function commandOf(name: string, focus: Focus): Command | undefined {
+  for (const { keys } of groupsFor(focus)) {
     if (Object.hasOwn(keys, name)) return keys[name];
   }
   return undefined;
@@ -181,6 +274,8 @@ export function commandOf(name: string, view: View, typing: boolean): Command | 
 export interface Pressed {
   readonly upArrow: boolean;
   readonly downArrow: boolean;
+  readonly leftArrow: boolean;
+  readonly rightArrow: boolean;
   readonly pageDown: boolean;
   readonly pageUp: boolean;
   readonly home: boolean;
@@ -203,6 +298,8 @@ export function keyNames(input: string, key: Pressed): readonly string[] {
   if (key.escape) return ['Escape'];
   if (key.upArrow) return ['Up'];
   if (key.downArrow) return ['Down'];
+  if (key.leftArrow) return ['Left'];
+  if (key.rightArrow) return ['Right'];
   if (key.pageUp) return ['PageUp'];
   if (key.pageDown) return ['PageDown'];
   if (key.home) return ['Home'];

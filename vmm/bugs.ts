@@ -5,5 +5,6 @@ export const VMM_BUGS = {
   'vmm-invalidates-other-pasid': "a guest p_iotlb invalidates another PASID's HWPT",
   'vmm-ignores-detach': 'a guest PASID entry that went stays attached on the host',
   'vmm-ignores-replace': 'a guest PASID entry that changed stays as it was on the host',
+  'vmm-keeps-refused': 'when the host refuses the new table of a PASID, the old one stays attached',
 } as const;
 export type VmmBug = keyof typeof VMM_BUGS;

@@ -89,16 +89,21 @@ export function* runVmm(sys: Syscalls, options: VmmOptions): Task<VmmResult> {
   const heap = yield* Heap.map(sys, HEAP_BYTES);
   teardown.defer('munmap heap', () => heap.unmap(sys));
   let code = CODE_CRASHED;
+  let cause = trace.cause;
   try {
     const started = { vm: name, pid: sys.pid, ramBytes: options.ramBytes, device: options.device };
     using _span = trace.span(ev.start, started);
+    ({ cause } = trace);
     const machine = yield* assemble(sys, options, heap, teardown, refused);
     const exits = new Exits({ name, memory: sys.memory, trace, ...machine });
     const ran = yield* runGuest(exits, options.guest(machine.vcpu));
     ({ code } = ran);
+    // What the guest did last: it powered off.
+    ({ cause } = trace);
     const outputs = machine.fileShare.results();
     return { ...ran, outputs, vmExits: exits.count };
   } finally {
+    trace.cause = cause;
     using _span = trace.span(ev.stop, { vm: name, code });
     yield* teardown.run(refused);
   }

@@ -44,6 +44,35 @@ export interface BitStruct<F extends FieldTable> {
   describe(words: Words): string;
 }
 
+/** Where a field of up to 32 bits lies in a structure that was read as int32 halves. */
+interface HalfField {
+  /** 2 * word, plus 1 for the high half. */
+  readonly half: number;
+  readonly shift: number;
+  readonly mask: number;
+}
+
+/** RangeError for a field that does not lie in one half. */
+function halfField([word, hi, lo]: FieldSpec): HalfField {
+  if (hi >>> 5 !== lo >>> 5) throw new RangeError(`bits ${hi}:${lo} are in two halves`);
+  const mask = hi - lo === 31 ? -1 : (1 << (hi - lo + 1)) - 1;
+  return { half: 2 * word + (lo >>> 5), shift: lo & 31, mask };
+}
+
+/** The named fields of a structure as `HalfField`s. */
+export function halfFields<F extends FieldTable, const K extends keyof F>(
+  fields: F,
+  names: readonly K[],
+): Readonly<Record<K, HalfField>> {
+  const entries = names.map((name) => [name, halfField(fields[name]!)] as const);
+  return Object.fromEntries(entries) as Record<K, HalfField>;
+}
+
+/** A field of a structure whose words are given as int32 halves, low one first. */
+export function inHalves(halves: Int32Array, { half, shift, mask }: HalfField): number {
+  return (halves[half]! >>> shift) & mask;
+}
+
 interface Layout {
   readonly name: string;
   readonly word: number;

@@ -12,6 +12,7 @@ import { PGTT } from '../spec/vtd/pasid.ts';
 import { TTM } from '../spec/vtd/registers.ts';
 import type { PasidConfig } from './entries.ts';
 import { ContextCache, PasidCache, sameFunction } from './entry-caches.ts';
+import { Epoch } from './epoch.ts';
 import { InterruptEntryCache } from './interrupt-entry-cache.ts';
 import { Iotlb } from './iotlb.ts';
 import { NotPresentCache } from './not-present-cache.ts';
@@ -22,27 +23,29 @@ import { FirstStageCache, SecondStageCache } from './structure-caches.ts';
  * else drops an entry, except a victim's replacement. Every method returns how many went.
  */
 export class Caches {
-  readonly contexts = new ContextCache();
-  readonly pasids = new PasidCache();
+  /** Ends with every change of the context and PASID caches, and of the root pointer. */
+  readonly epoch = new Epoch();
+  readonly contexts = new ContextCache(this.epoch);
+  readonly pasids = new PasidCache(this.epoch);
   readonly iotlb = new Iotlb();
-  readonly first = new FirstStageCache();
-  readonly second = new SecondStageCache();
+  readonly first: FirstStageCache;
+  readonly second: SecondStageCache;
   /** Not of DMA: only iec, and set-interrupt-table with CAP.ESIRTPS, drop from it. */
   readonly interrupts = new InterruptEntryCache();
   /** Null: entries that are not present are not cached. */
   readonly absent: NotPresentCache | null;
-  readonly #kinds = [
-    this.iotlb,
-    this.first,
-    this.second,
-    this.pasids,
-    this.contexts,
-    this.interrupts,
-  ];
+  readonly #kinds: readonly { evict: (choice: number) => boolean }[];
 
-  /** @param keepsAbsent caching mode: what is not present may be cached too */
-  constructor(keepsAbsent = false) {
-    this.absent = keepsAbsent ? new NotPresentCache() : null;
+  /**
+   * @param absent caching mode: what is not present may be cached too; default false
+   * @param structures whether there are paging-structure caches; default true
+   */
+  constructor({ absent = false, structures = true } = {}) {
+    this.absent = absent ? new NotPresentCache() : null;
+    this.first = new FirstStageCache(structures);
+    this.second = new SecondStageCache(structures);
+    const { iotlb, first, second, pasids, contexts, interrupts } = this;
+    this.#kinds = [iotlb, first, second, pasids, contexts, interrupts];
   }
 
   /** How many caches `evict` chooses from. */

@@ -22,8 +22,7 @@ const FROM_ROOT = -1;
 
 /** What a checked walk is asked; the unit fills one object again and again. */
 export class WalkRequest {
-  /** Page number, and its halves (bits 51:32, bits 31:0 as int32). */
-  vpn = 0;
+  /** Halves of the page number: bits 51:32, bits 31:0 as int32. */
   hi = 0;
   lo = 0;
   /** Not in supervisor mode. */
@@ -36,9 +35,12 @@ export class WalkRequest {
   /** If writable, it will be written: set the dirty bit. */
   dirty = false;
 
+  get vpn(): number {
+    return this.hi * 2 ** 32 + (this.lo >>> 0);
+  }
+
   /** Asks what is at a page, and for nothing to be done there. */
   lookAt(vpn: number, user: boolean): void {
-    this.vpn = vpn;
     this.hi = (vpn / 2 ** 32) | 0;
     this.lo = vpn | 0;
     this.user = user;

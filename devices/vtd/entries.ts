@@ -27,6 +27,8 @@ export class PasidConfig {
   snooped = false;
   /** Accesses are forced to snoop. */
   forceSnoop = false;
+  /** Nested, in the commonest shape: see `StraightWalk`. */
+  straight = false;
 }
 
 /** A context entry, legacy or scalable. */

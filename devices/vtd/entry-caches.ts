@@ -1,4 +1,5 @@
 import { ContextConfig, PasidConfig } from './entries.ts';
+import type { Epoch } from './epoch.ts';
 import { LIVE, SetCache } from './set-cache.ts';
 
 const CONTEXT_SETS = 128;
@@ -16,8 +17,11 @@ export function sameFunction(a: number, b: number, fm: number): boolean {
 export class ContextCache {
   readonly #tags = new SetCache(CONTEXT_SETS);
   readonly #entries: (ContextConfig | undefined)[];
+  readonly #epoch: Epoch;
 
-  constructor() {
+  /** @param epoch ends with every change of what is in the cache */
+  constructor(epoch: Epoch) {
+    this.#epoch = epoch;
     this.#entries = Array.from({ length: this.#tags.slots }, () => undefined);
   }
 
@@ -29,14 +33,17 @@ export class ContextCache {
   keep(entry: ContextConfig): void {
     const slot = this.#tags.take(contextSet(entry.sid), entry.sid, 0, LIVE);
     this.#entries[slot] = entry;
+    this.#epoch.end();
   }
 
   /** Drops an entry, chosen by any number; false: there is none. */
   evict(choice: number): boolean {
+    this.#epoch.end();
     return this.#tags.evict(choice);
   }
 
   dropAll(): number {
+    this.#epoch.end();
     return this.#tags.clear();
   }
 
@@ -55,6 +62,7 @@ export class ContextCache {
     for (let slot = 0; slot < this.#tags.slots; slot++) {
       if (!this.#tags.isLive(slot) || !matches(this.#entries[slot]!)) continue;
       this.#tags.drop(slot);
+      this.#epoch.end();
       dropped++;
     }
     return dropped;
@@ -65,8 +73,11 @@ export class ContextCache {
 export class PasidCache {
   readonly #tags = new SetCache(PASID_SETS);
   readonly #entries: (PasidConfig | undefined)[];
+  readonly #epoch: Epoch;
 
-  constructor() {
+  /** @param epoch ends with every change of what is in the cache */
+  constructor(epoch: Epoch) {
+    this.#epoch = epoch;
     this.#entries = Array.from({ length: this.#tags.slots }, () => undefined);
   }
 
@@ -78,14 +89,17 @@ export class PasidCache {
   keep(sid: number, pasid: number, entry: PasidConfig): void {
     const slot = this.#tags.take(pasidSet(sid, pasid), sid, pasid, LIVE);
     this.#entries[slot] = entry;
+    this.#epoch.end();
   }
 
   /** Drops an entry, chosen by any number; false: there is none. */
   evict(choice: number): boolean {
+    this.#epoch.end();
     return this.#tags.evict(choice);
   }
 
   dropAll(): number {
+    this.#epoch.end();
     return this.#tags.clear();
   }
 
@@ -103,6 +117,7 @@ export class PasidCache {
     for (let slot = 0; slot < this.#tags.slots; slot++) {
       if (!this.#tags.isLive(slot) || !matches(this.#entries[slot]!)) continue;
       this.#tags.drop(slot);
+      this.#epoch.end();
       dropped++;
     }
     return dropped;

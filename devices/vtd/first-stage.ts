@@ -128,15 +128,18 @@ export class FirstStage {
   }
 }
 
+// Constant to the compiler only when they are here.
+const { P, A, RW, US, EA } = FS_LO;
+
 /** Entry bits that add up over the levels. */
 export const PERMISSIONS = FS_LO.RW | FS_LO.US;
 
 /** Low-half bits that every entry of an ordinary walk has set. */
 export function requiredBits(how: PasidConfig, user: boolean, write: boolean): number {
-  let must: number = FS_LO.P | FS_LO.A;
-  if (how.eafe) must |= FS_LO.EA;
-  if (user) must |= FS_LO.US;
-  if (write && (user || how.wpe)) must |= FS_LO.RW;
+  let must = P | A;
+  if (how.eafe) must |= EA;
+  if (user) must |= US;
+  if (write && (user || how.wpe)) must |= RW;
   return must;
 }
 

@@ -21,9 +21,12 @@ export class FirstStageCache {
   readonly table: Int32Array;
   /** AND of the low halves of the entries so far, by slot, with TABLE_WRITABLE. */
   readonly permissions: Int32Array;
+  /** False: there is no such cache, nothing is ever found or kept. */
+  readonly on: boolean;
   readonly #tags = new SetCache(SETS);
 
-  constructor() {
+  constructor(on = true) {
+    this.on = on;
     this.table = new Int32Array(this.#tags.slots);
     this.permissions = new Int32Array(this.#tags.slots);
   }
@@ -36,6 +39,15 @@ export class FirstStageCache {
     return this.#tags.find(set, lo, hi | (pasid << 20), domainTag(level, did, pasid));
   }
 
+  /** As `find` of level 2, for the hottest walk: the table that has the page's own entry. */
+  findLast(did: number, pasid: number, vpnHi: number, vpnLo: number): number {
+    const lo = vpnLo & ~511;
+    const upper = (lo >>> 9) ^ (lo >>> 18) ^ (lo >>> 27) ^ (vpnHi << 5);
+    const set = (upper ^ Math.imul(pasid, 0x25) ^ (2 << 6)) & (SETS - 1);
+    const tag = did | ((pasid >>> 12) << 16) | ((2 << 24) | LIVE);
+    return this.#tags.find(set, lo, vpnHi | (pasid << 20), tag);
+  }
+
   keep(
     level: number,
     did: number,
@@ -45,6 +57,7 @@ export class FirstStageCache {
     table: number,
     permissions: number,
   ): void {
+    if (!this.on) return;
     const lo = lowTag(level, vpnLo);
     const hi = level === 5 ? vpnHi & ~0xf : vpnHi;
     const set = setOf(level, lo, hi, pasid);
@@ -100,9 +113,12 @@ export class FirstStageCache {
 export class SecondStageCache {
   readonly table: Int32Array;
   readonly permissions: Int32Array;
+  /** False: there is no such cache, nothing is ever found or kept. */
+  readonly on: boolean;
   readonly #tags = new SetCache(SETS);
 
-  constructor() {
+  constructor(on = true) {
+    this.on = on;
     this.table = new Int32Array(this.#tags.slots);
     this.permissions = new Int32Array(this.#tags.slots);
   }
@@ -113,6 +129,7 @@ export class SecondStageCache {
   }
 
   keep(level: number, did: number, gfn: number, table: number, permissions: number): void {
+    if (!this.on) return;
     const lo = lowTag(level, gfn);
     const slot = this.#tags.take(setOf(level, lo, 0, did), lo, 0, domainTag(level, did, 0));
     this.table[slot] = table;

@@ -1,3 +1,4 @@
+import { halfFields, inHalves } from '../spec/bits.ts';
 import {
   contextEntry,
   contextEntryAddress,
@@ -25,12 +26,40 @@ import { RTADDR, TTM } from '../spec/vtd/registers.ts';
 import type { UnitConfig } from './config.ts';
 import { ContextConfig, PasidConfig } from './entries.ts';
 import type { ContextCache, PasidCache } from './entry-caches.ts';
+import type { Epoch } from './epoch.ts';
 import type { NotPresent, NotPresentCache } from './not-present-cache.ts';
+import { NARROW_FRAMES } from './structure-caches.ts';
 import { entryPointer, type TableBus } from './table-bus.ts';
 import { entryOf, type WalkLog } from './walk-log.ts';
 
 /** Words of the widest structure, a PASID entry. */
 const MAX_WORDS = 8;
+
+const PAGE_BYTES = 4096;
+/** Larger memory is never flat (performance: the index of a word stays an int32). */
+const MAX_FLAT_BYTES = 2 ** 33;
+
+/** The fields that a cached entry keeps, as they lie in int32 halves. */
+const CONTEXT = halfFields(contextEntry.fields, [
+  'DTE',
+  'PASIDE',
+  'PRE',
+  'PDTS',
+  'RID_PASID',
+  'RID_PRIV',
+]);
+const PASID = halfFields(pasidEntry.fields, [
+  'PGTT',
+  'DID',
+  'AW',
+  'SSADE',
+  'FSPM',
+  'SRE',
+  'WPE',
+  'EAFE',
+  'PWSNP',
+  'PGSNP',
+]);
 
 /** Faults that say an entry is not present, which caching mode lets the unit keep. */
 const NOT_PRESENT: ReadonlySet<number> = new Set([
@@ -59,6 +88,7 @@ export class Structures {
   readonly #contexts: ContextCache;
   readonly #pasids: PasidCache;
   readonly #absent: NotPresentCache | null;
+  readonly #epoch: Epoch;
   /** Halves of the structure read last, low and high of each word in turn. */
   readonly #halves = new Int32Array(2 * MAX_WORDS);
 
@@ -69,6 +99,7 @@ export class Structures {
     contexts: ContextCache;
     pasids: PasidCache;
     absent: NotPresentCache | null;
+    epoch: Epoch;
   }) {
     this.#config = parts.config;
     this.#bus = parts.bus;
@@ -76,11 +107,13 @@ export class Structures {
     this.#contexts = parts.contexts;
     this.#pasids = parts.pasids;
     this.#absent = parts.absent;
+    this.#epoch = parts.epoch;
   }
 
   /** Takes RTADDR: root table and mode. A mode the unit lacks makes every request fault 30h. */
   latchRoot(rtaddr: bigint): void {
     const { ecap, hawPages } = this.#config;
+    this.#epoch.end();
     const fields = RTADDR.decode([rtaddr]);
     this.#root = fields.RTA;
     this.ttm = fields.TTM;
@@ -168,21 +201,24 @@ export class Structures {
     if (this.#hasReserved(config.contextReserved, 0, 8)) {
       return this.#fail(FAULT.SM_CONTEXT_RESERVED);
     }
-    const fields = contextEntry.decode(this.#words(contextEntry.words));
-    const pasids = pasidCount(fields.PDTS);
-    if ((fields.PRE === 1 && fields.DTE === 0) || fields.RID_PASID >= pasids) {
+    const halves = this.#halves;
+    const pasids = pasidCount(inHalves(halves, CONTEXT.PDTS));
+    const dte = inHalves(halves, CONTEXT.DTE) === 1;
+    const pre = inHalves(halves, CONTEXT.PRE) === 1;
+    const ridPasid = inHalves(halves, CONTEXT.RID_PASID);
+    if ((pre && !dte) || ridPasid >= pasids) {
       return this.#fail(FAULT.SM_CONTEXT_INVALID);
     }
     const entry = new ContextConfig();
     entry.sid = sid;
     entry.fpd = this.fpd;
-    entry.dte = fields.DTE === 1;
-    entry.paside = fields.PASIDE === 1;
-    entry.pre = fields.PRE === 1;
+    entry.dte = dte;
+    entry.paside = inHalves(halves, CONTEXT.PASIDE) === 1;
+    entry.pre = pre;
     entry.pasids = pasids;
-    entry.directory = fields.PASIDDIRPTR;
-    entry.ridPasid = fields.RID_PASID;
-    entry.ridPriv = fields.RID_PRIV === 1;
+    entry.directory = pageAt(halves, 0) * PAGE_BYTES;
+    entry.ridPasid = ridPasid;
+    entry.ridPriv = inHalves(halves, CONTEXT.RID_PRIV) === 1;
     return entry;
   }
 
@@ -254,50 +290,58 @@ export class Structures {
   /** Reserved bits (5Ah) and combinations (5Bh) of the PASID entry just read. */
   #checkPasid(pasid: number, fpd: boolean): PasidConfig | null {
     const { cap, ecap, pasidReserved, hawPages, mgawPages } = this.#config;
-    const fields = pasidEntry.decode(this.#words(pasidEntry.words));
-    const usesFs = fields.PGTT === PGTT.FIRST_STAGE || fields.PGTT === PGTT.NESTED;
-    const usesSs = fields.PGTT === PGTT.SECOND_STAGE || fields.PGTT === PGTT.NESTED;
-    const fsRoot = fields.FSPTPTR / 4096;
-    const ssRoot = fields.SSPTPTR / 4096;
+    const halves = this.#halves;
+    const pgtt = inHalves(halves, PASID.PGTT);
+    const aw = inHalves(halves, PASID.AW);
+    const fspm = inHalves(halves, PASID.FSPM);
+    const nested = pgtt === PGTT.NESTED;
+    const isFs = pgtt === PGTT.FIRST_STAGE;
+    const usesFs = isFs || nested;
+    const usesSs = pgtt === PGTT.SECOND_STAGE || nested;
+    const fsRoot = pageAt(halves, 2);
+    const ssRoot = pageAt(halves, 0);
     // Under nesting the first-stage root is a guest address, bounded by the second stage: 5Bh.
-    const isFs = fields.PGTT === PGTT.FIRST_STAGE;
     const rootBeyond = (isFs && fsRoot >= hawPages) || (usesSs && ssRoot >= hawPages);
     if (rootBeyond || this.#hasReserved(pasidReserved, 0, 2 * MAX_WORDS)) {
       return this.#fail(FAULT.PASID_ENTRY_RESERVED);
     }
     const supported =
-      (fields.PGTT === PGTT.FIRST_STAGE && ecap.FSTS === 1) ||
-      (fields.PGTT === PGTT.SECOND_STAGE && ecap.SSTS === 1) ||
-      (fields.PGTT === PGTT.NESTED && ecap.NEST === 1) ||
-      (fields.PGTT === PGTT.PASS_THROUGH && ecap.PT === 1);
-    if (
-      !supported ||
-      (usesSs && !widthSupported(cap.SAGAW, fields.AW)) ||
-      (usesFs && fields.FSPM > cap.FS5LP)
-    ) {
+      (isFs && ecap.FSTS === 1) ||
+      (pgtt === PGTT.SECOND_STAGE && ecap.SSTS === 1) ||
+      (nested && ecap.NEST === 1) ||
+      (pgtt === PGTT.PASS_THROUGH && ecap.PT === 1);
+    if (!supported || (usesSs && !widthSupported(cap.SAGAW, aw)) || (usesFs && fspm > cap.FS5LP)) {
       return this.#fail(FAULT.PASID_ENTRY_INVALID);
     }
     const entry = new PasidConfig();
     if (usesSs) {
-      entry.ssLevels = secondStageLevels(fields.AW);
-      entry.ssPages = Math.min(mgawPages, 2 ** (secondStageWidth(fields.AW) - 12));
+      entry.ssLevels = secondStageLevels(aw);
+      entry.ssPages = Math.min(mgawPages, 2 ** (secondStageWidth(aw) - 12));
       entry.ssRoot = ssRoot;
     }
-    if (fields.PGTT === PGTT.NESTED && fsRoot >= entry.ssPages) {
+    if (nested && fsRoot >= entry.ssPages) {
       return this.#fail(FAULT.PASID_ENTRY_INVALID);
     }
-    entry.pgtt = fields.PGTT;
-    entry.did = fields.DID;
+    entry.pgtt = pgtt;
+    entry.did = inHalves(halves, PASID.DID);
     entry.pasid = pasid;
     entry.fpd = fpd;
     entry.fsRoot = fsRoot;
-    entry.fsLevels = firstStageLevels(fields.FSPM);
-    entry.ssade = usesSs && fields.SSADE === 1;
-    entry.sre = fields.SRE === 1;
-    entry.wpe = fields.WPE === 1;
-    entry.eafe = fields.EAFE === 1;
-    entry.snooped = fields.PWSNP === 1;
-    entry.forceSnoop = fields.PGSNP === 1;
+    entry.fsLevels = firstStageLevels(fspm);
+    entry.ssade = usesSs && inHalves(halves, PASID.SSADE) === 1;
+    entry.sre = inHalves(halves, PASID.SRE) === 1;
+    entry.wpe = inHalves(halves, PASID.WPE) === 1;
+    entry.eafe = inHalves(halves, PASID.EAFE) === 1;
+    entry.snooped = inHalves(halves, PASID.PWSNP) === 1;
+    entry.forceSnoop = inHalves(halves, PASID.PGSNP) === 1;
+    entry.straight =
+      nested &&
+      entry.fsLevels === 4 &&
+      entry.ssLevels === 4 &&
+      !entry.ssade &&
+      entry.ssPages >= NARROW_FRAMES &&
+      fsRoot < NARROW_FRAMES &&
+      ssRoot * PAGE_BYTES < MAX_FLAT_BYTES;
     return entry;
   }
 
@@ -333,6 +377,11 @@ export class Structures {
     const entry = words.reduceRight((whole, word) => (whole << 64n) | word, 0n);
     this.#log.level(table, 0, address, entry, structure.describe(words));
   }
+}
+
+/** Page number in bits 63:12 of a word of a structure that was read as halves. */
+function pageAt(halves: Int32Array, word: number): number {
+  return (halves[2 * word + 1]! >>> 0) * 2 ** 20 + (halves[2 * word]! >>> 12);
 }
 
 interface Described {

@@ -19,35 +19,19 @@ import type { NotPresentCache } from './not-present-cache.ts';
 import type { VtdObserver } from './observer.ts';
 import { Outcome } from './outcome.ts';
 import { permissionText } from './page-request-queue.ts';
+import { PAGE_REQUEST, type RequestKind, Resolver } from './resolver.ts';
 import { Structures } from './structures.ts';
 import { TableBus } from './table-bus.ts';
+import { TranslationResult } from './translation-result.ts';
 import { WalkLog } from './walk-log.ts';
 import { Walks } from './walks.ts';
 import type { VtdWorld } from './world.ts';
 
-/** What `resolve` is asked for: a memory request by its address type, or a page request. */
-export const PAGE_REQUEST = 3;
-export type RequestKind = AddressType | typeof PAGE_REQUEST;
-
+// What the hottest code reads of other modules is constant to the compiler only when it is here.
+const { UNTRANSLATED } = AT;
+const { R, W } = TLB;
+const { PASS_THROUGH } = PGTT;
 const { FIRST: WINDOW_FIRST, LAST: WINDOW_LAST } = INTERRUPT_WINDOW_PAGES;
-
-/** What came of the last request; one object, overwritten by each. */
-export interface TranslationResult {
-  /** 0, or the fault reason code, recorded or not. */
-  fault: number;
-  /** Frame number of the 4 KiB page asked for. */
-  pfn: number;
-  /** log2 of the bytes that the translation covers. */
-  shift: number;
-  read: boolean;
-  write: boolean;
-  status: CompletionStatus;
-  /** The ATS N flag: the No Snoop attribute may not be used. */
-  noSnoop: boolean;
-  /** The request was made, and answered, in privileged mode. */
-  priv: boolean;
-  untranslatedOnly: boolean;
-}
 
 interface TranslatorParts {
   readonly config: UnitConfig;
@@ -62,21 +46,11 @@ interface TranslatorParts {
  * and a walk; and the answer and record of whatever fails.
  */
 export class Translator {
-  readonly result: TranslationResult = {
-    fault: 0,
-    pfn: 0,
-    shift: 12,
-    read: false,
-    write: false,
-    status: CPL.SUCCESS,
-    noSnoop: false,
-    priv: false,
-    untranslatedOnly: false,
-  };
+  readonly result = new TranslationResult();
   readonly structures: Structures;
+  readonly #resolver: Resolver;
   /** GSTS.TES. */
   enabled = false;
-  translations = 0;
   iotlbHits = 0;
   /** Requests that ended in UR or CA, and page requests refused. */
   faulted = 0;
@@ -93,12 +67,11 @@ export class Translator {
   readonly #trace: Tracer;
   readonly #hits: HitTrace;
   readonly #observer: VtdObserver | null;
-  /** Of `resolve`: effective privilege, and whether the function may use ATS. */
-  #priv = false;
-  #ats = false;
+  #missed = 0;
+  /** Where the IOTLB has an entry of the page that does not allow what is asked, or -1. */
+  #held = -1;
   /** What `request` adds to a read or write; false outside it. */
   #atomic = false;
-  #exec = false;
   #zeroLength = false;
 
   constructor(parts: TranslatorParts) {
@@ -114,13 +87,19 @@ export class Translator {
     const bus = new TableBus(memory, config.haw, atomics);
     const log = new WalkLog(trace, config.name);
     const outcome = this.#outcome;
-    const { contexts, pasids, absent, first: cache } = caches;
+    const { contexts, pasids, absent, epoch, first: cache } = caches;
     this.#bus = bus;
     this.#log = log;
-    this.structures = new Structures({ config, bus, log, contexts, pasids, absent });
+    this.structures = new Structures({ config, bus, log, contexts, pasids, absent, epoch });
+    const { structures } = this;
+    this.#resolver = new Resolver({ config, structures, epoch });
     this.#absent = absent;
     const walkCaches = { first: cache, second: caches.second };
     this.#walks = new Walks({ config, memory, bus, log, caches: walkCaches, outcome });
+  }
+
+  get translations(): number {
+    return this.iotlbHits + this.#missed;
   }
 
   /** Walks of page tables. */
@@ -143,26 +122,31 @@ export class Translator {
     write: boolean,
     noWrite: boolean,
   ): boolean {
-    this.translations++;
     const hi = (vpn / 2 ** 32) | 0;
     const lo = vpn | 0;
-    const at = this.#iotlb.find(sid, pasid, priv && pasid >= 0, hi, lo);
+    const asked = priv && pasid >= 0;
+    const iotlb = this.#iotlb;
+    const at = iotlb.find(sid, pasid, asked, hi, lo);
     if (at >= 0) {
-      const flags = this.#iotlb.payload[at + 1]!;
-      const readOnly = noWrite && this.#noWriteFlag;
-      let need: number = write ? TLB.W : TLB.R;
-      if (type !== AT.UNTRANSLATED) {
-        need = readOnly ? TLB.R | TLB.ATS : TLB.R | TLB.W | TLB.ATS;
-      }
-      if ((flags & need) === need) {
+      const flags = iotlb.flags(at);
+      const grants = type === UNTRANSLATED ? flags : this.#atsGrants(flags, noWrite);
+      if ((grants & (write && type === UNTRANSLATED ? W : R)) !== 0) {
         this.iotlbHits++;
         if (this.#trace.hot) this.#hits.note(sid, pasid, flags, lo, hi);
-        const grants = type !== AT.UNTRANSLATED && readOnly ? flags & ~TLB.W : flags;
-        this.#answer(this.#iotlb.frame(at), this.#iotlb.shift(at), grants, priv && pasid >= 0);
+        this.result.answer(iotlb.frame(at), grants, asked);
         return true;
       }
     }
-    return this.#miss(sid, pasid, priv, type, vpn, hi, lo, write, noWrite);
+    this.#held = at;
+    return this.#miss(sid, pasid, priv, type, hi, lo, write, noWrite);
+  }
+
+  /** What a cached translation says to a translation request; 0: it must be asked for anew. */
+  #atsGrants(flags: number, noWrite: boolean): number {
+    const readOnly = noWrite && this.#noWriteFlag;
+    const need = readOnly ? R | TLB.ATS : R | W | TLB.ATS;
+    if ((flags & need) !== need) return 0;
+    return readOnly ? flags & ~W : flags;
   }
 
   /** See `VtdUnit.request`. */
@@ -173,19 +157,19 @@ export class Translator {
     if (type === AT.TRANSLATED) return this.translated(sid, page, write, pasid, priv);
     this.#atomic = !isAts && r.access === 'atomic';
     this.#zeroLength = !isAts && r.access === 'zero-length read';
-    this.#exec = r.exec && pasid >= 0;
+    this.#resolver.exec = r.exec && pasid >= 0;
     this.#request.either = this.#zeroLength && this.#config.cap.ZLR === 1;
     try {
-      if (!(this.#atomic || this.#exec || this.#zeroLength)) {
+      if (!(this.#atomic || this.#resolver.exec || this.#zeroLength)) {
         return this.translate(sid, pasid, priv, type, page, write, noWrite);
       }
       // These have no short way through the IOTLB.
-      this.translations++;
       const hi = (page / 2 ** 32) | 0;
-      return this.#miss(sid, pasid, priv, type, page, hi, page | 0, write, noWrite);
+      this.#held = this.#iotlb.find(sid, pasid, priv && pasid >= 0, hi, page | 0);
+      return this.#miss(sid, pasid, priv, type, hi, page | 0, write, noWrite);
     } finally {
       this.#atomic = false;
-      this.#exec = false;
+      this.#resolver.exec = false;
       this.#zeroLength = false;
       this.#request.either = false;
     }
@@ -218,45 +202,9 @@ export class Translator {
     return false;
   }
 
-  /**
-   * The checks of a request down to its PASID entry (spec 3.2 steps 3 to 9). Null: the reason is in
-   * `structures.fault`.
-   */
+  /** See `Resolver.resolve`. */
   resolve(sid: number, pasid: number, priv: boolean, kind: RequestKind): PasidConfig | null {
-    const { structures } = this;
-    structures.fpd = false;
-    const modeFault = structures.modeFault(pasid >= 0, kind === PAGE_REQUEST);
-    if (modeFault !== 0) return this.#fail(modeFault);
-    const context = structures.context(sid);
-    if (context === null) return null;
-    this.#ats = context.dte;
-    this.#priv = priv;
-    if (kind === AT.TRANSLATION && !context.dte) {
-      return this.#fail(context.legacy ? FAULT.LEGACY_TT_FORBIDS_ATS : FAULT.DTE_CLEAR);
-    }
-    if (context.legacy !== null) {
-      this.#priv = false;
-      return context.legacy;
-    }
-    let effective = pasid;
-    if (pasid < 0) {
-      effective = context.ridPasid;
-      this.#priv = context.ridPriv;
-    } else if (!context.paside) {
-      return this.#fail(FAULT.PASIDE_CLEAR);
-    } else if (pasid >= 2 ** (this.#config.ecap.PSS + 1)) {
-      return this.#fail(FAULT.PASID_TOO_WIDE);
-    } else if (pasid >= context.pasids) {
-      return this.#fail(FAULT.PASID_BEYOND_PDTS);
-    } else if (pasid === context.ridPasid) {
-      return this.#fail(FAULT.PASID_IS_RID_PASID);
-    }
-    if (kind === PAGE_REQUEST && !context.pre) return this.#fail(FAULT.PRE_CLEAR);
-    const how = structures.pasid(context, effective);
-    if (how === null || kind === PAGE_REQUEST) return how;
-    if (this.#exec) return this.#fail(FAULT.ERE_CLEAR);
-    const usesFirst = how.pgtt === PGTT.FIRST_STAGE || how.pgtt === PGTT.NESTED;
-    return this.#priv && usesFirst && !how.sre ? this.#fail(FAULT.SRE_CLEAR) : how;
+    return this.#resolver.resolve(sid, pasid, priv, kind);
   }
 
   /** Records the fault that made `resolve` refuse a page request, unless FPD asks for silence. */
@@ -268,58 +216,52 @@ export class Translator {
     this.#report(fault, sid, pasid, priv, page, PAGE_REQUEST, false, 'page request');
   }
 
-  #fail(fault: number): null {
-    this.structures.fault = fault;
-    return null;
-  }
-
   #miss(
     sid: number,
     pasid: number,
     priv: boolean,
     type: AddressType,
-    vpn: number,
     hi: number,
     lo: number,
     write: boolean,
     noWrite: boolean,
   ): boolean {
-    const isAts = type !== AT.UNTRANSLATED;
-    if (!this.enabled) return this.#unremapped(vpn, isAts);
+    this.#missed++;
+    const isAts = type !== UNTRANSLATED;
     const readOnly = isAts && noWrite && this.#noWriteFlag;
-    if (pasid < 0 && vpn >= WINDOW_FIRST && vpn <= WINDOW_LAST) {
-      return this.#interruptWindow(sid, vpn, isAts, write, readOnly);
+    if (!this.enabled) return this.#unremapped(pageOf(hi, lo), isAts);
+    if (pasid < 0 && isWindow(hi, lo)) {
+      return this.#interruptWindow(sid, pageOf(hi, lo), isAts, write, readOnly);
     }
     const log = this.#log;
     log.begin();
     const loadsBefore = log.on ? this.loads : 0;
-    const how = this.resolve(sid, pasid, priv, type);
+    const how = this.#resolver.resolve(sid, pasid, priv, type);
     let fault = this.structures.fault;
     if (how !== null) {
       const request = this.#request;
-      request.vpn = vpn;
       request.hi = hi;
       request.lo = lo;
-      request.user = !this.#priv;
+      request.user = !this.#resolver.priv;
       request.read = !isAts && (this.#atomic || !(write || request.either));
       request.write = !isAts && write;
       request.dirty = isAts ? !readOnly : write;
-      fault =
-        this.#absent === null ? this.#walks.walk(how, request) : this.#walkAbsent(how, sid, pasid);
+      const absent = this.#absent;
+      fault = absent === null ? this.#walks.walk(how, request) : this.#walkAbsent(how, sid, pasid);
       if (fault === 0) fault = this.#outputFault(this.#outcome.frame, false);
       if (fault !== 0 && this.structures.ttm === TTM.LEGACY) {
         fault = legacyFault(fault, request.write);
       }
     }
-    if (log.on) this.#noteWalk(sid, pasid, vpn, type, write, fault, loadsBefore);
+    if (log.on) this.#noteWalk(sid, pasid, pageOf(hi, lo), type, write, fault, loadsBefore);
     if (fault !== 0 || how === null) {
-      return this.#deny(fault, sid, pasid, priv, vpn, isAts, write);
+      return this.#deny(fault, sid, pasid, priv, pageOf(hi, lo), isAts, write);
     }
     const { frame, shift, flags } = this.#outcome;
-    if (how.pgtt !== PGTT.PASS_THROUGH) this.#keep(how, sid, pasid, priv);
-    const grants = readOnly ? flags & ~TLB.W : flags;
+    if (how.pgtt !== PASS_THROUGH) this.#keep(how, sid, pasid, priv);
+    const grants = readOnly ? flags & ~W : flags;
     this.#answer(frame, shift, grants, priv && pasid >= 0);
-    return !isAts || (grants & (TLB.R | TLB.W)) !== 0;
+    return !isAts || (grants & (R | W)) !== 0;
   }
 
   /**
@@ -329,26 +271,31 @@ export class Translator {
   prefetch(sid: number, pasid: number, priv: boolean, vpn: number): boolean {
     const inWindow = pasid < 0 && vpn >= WINDOW_FIRST && vpn <= WINDOW_LAST;
     if (!this.enabled || inWindow) return false;
-    if (this.#observer !== null) this.#log.begin();
+    const log = this.#log;
+    if (this.#observer !== null) log.begin();
     const how = this.resolve(sid, pasid, priv, AT.UNTRANSLATED);
-    if (how === null || how.pgtt === PGTT.PASS_THROUGH) return false;
-    const request = this.#request;
-    request.lookAt(vpn, !this.#priv);
-    const fault = this.#walks.walk(how, request);
-    if (fault !== 0 || this.#outputFault(this.#outcome.frame, false) !== 0) return false;
+    const found = how !== null && how.pgtt !== PGTT.PASS_THROUGH && this.#lookAt(how, vpn);
+    // Nobody asked: the entries are for the observer, no walk is told.
+    log.on = false;
+    if (!found) return false;
+    const { hi, lo } = this.#request;
+    this.#held = this.#iotlb.find(sid, pasid, priv && pasid >= 0, hi, lo);
     this.#keep(how, sid, pasid, priv);
     return true;
   }
 
+  #lookAt(how: PasidConfig, vpn: number): boolean {
+    const request = this.#request;
+    request.lookAt(vpn, !this.#resolver.priv);
+    const fault = this.#walks.walk(how, request);
+    return fault === 0 && this.#outputFault(this.#outcome.frame, false) === 0;
+  }
+
   /** Puts the outcome of the walk of `#request` into the IOTLB. */
   #keep(how: PasidConfig, sid: number, pasid: number, priv: boolean): void {
-    const { hi, lo } = this.#request;
-    const { frame, shift, flags } = this.#outcome;
-    const kept = this.#ats ? flags | TLB.ATS : flags;
-    const firstStage = how.pgtt !== PGTT.SECOND_STAGE;
     const asked = priv && pasid >= 0;
-    const iotlb = this.#iotlb;
-    iotlb.fill(sid, pasid, asked, hi, lo, frame, shift, kept, how.did, firstStage, how.pasid);
+    const { ats } = this.#resolver;
+    this.#iotlb.fill(this.#held, sid, pasid, asked, this.#request, this.#outcome, how, ats);
     if (this.#observer === null) return;
     const { entries } = this.#log;
     const page = this.#request.vpn;
@@ -402,21 +349,12 @@ export class Translator {
       return this.#deny(FAULT.IR_NOT_AN_INTERRUPT, sid, -1, false, vpn, false, write);
     }
     this.#answer(vpn, 12, readOnly ? 0 : TLB.W, false);
-    this.result.untranslatedOnly = !readOnly;
+    if (!readOnly) this.result.onlyUntranslated();
     return !readOnly;
   }
 
   #answer(pfn: number, shift: number, flags: number, priv: boolean): void {
-    const result = this.result;
-    result.fault = 0;
-    result.pfn = pfn;
-    result.shift = shift;
-    result.read = (flags & TLB.R) !== 0;
-    result.write = (flags & TLB.W) !== 0;
-    result.status = CPL.SUCCESS;
-    result.noSnoop = (flags & TLB.SNOOP) !== 0;
-    result.priv = priv;
-    result.untranslatedOnly = false;
+    this.result.answer(pfn, flags | (shift << TLB.SHIFT), priv);
   }
 
   #unsupported(): void {
@@ -487,6 +425,16 @@ export class Translator {
       shift: ok ? shift : 0,
       perm: ok ? permissionText((flags & TLB.R) !== 0, (flags & TLB.W) !== 0) : '--',
       loads: this.loads - loadsBefore,
+      hits: this.iotlbHits,
     });
   }
+}
+
+/** A page number from its halves. */
+function pageOf(hi: number, lo: number): number {
+  return hi * 2 ** 32 + (lo >>> 0);
+}
+
+function isWindow(hi: number, lo: number): boolean {
+  return hi === 0 && lo >= WINDOW_FIRST && lo <= WINDOW_LAST;
 }

@@ -12,9 +12,12 @@ import { FaultLog } from './fault-log.ts';
 import { InterruptRemapper } from './interrupt-remapping.ts';
 import { InvalidationQueue } from './invalidation-queue.ts';
 import type { MemoryRequest } from './memory-request.ts';
+import { addMemoryTypes } from './memory-types.ts';
 import { PageRequestQueue } from './page-request-queue.ts';
 import { REGISTER_BYTES, RegisterFile } from './registers.ts';
-import { PAGE_REQUEST, type TranslationResult, Translator } from './translator.ts';
+import { PAGE_REQUEST } from './resolver.ts';
+import type { TranslationResult } from './translation-result.ts';
+import { Translator } from './translator.ts';
 import type { VtdWorld } from './world.ts';
 
 /** Architecture version 1.0. */
@@ -47,6 +50,8 @@ export interface VtdOptions {
    * Without CAP.CM it does not count.
    */
   readonly cacheNotPresent?: boolean;
+  /** Whether the unit has paging-structure caches (VT-d spec 6.2.5); default true. */
+  readonly structureCaches?: boolean;
 }
 
 /**
@@ -70,13 +75,17 @@ export class VtdUnit {
     const { world, trace } = options;
     const config = unitConfig(options);
     const registers = this.#registers;
-    const caches = new Caches(config.cap.CM === 1 && options.cacheNotPresent === true);
+    const caches = new Caches({
+      absent: config.cap.CM === 1 && options.cacheNotPresent === true,
+      structures: options.structureCaches ?? true,
+    });
     this.#caches = caches;
     this.#config = config;
     this.#trace = trace;
     registers.set(REG.VER, VERSION);
     registers.set64(REG.CAP, config.capValue);
     registers.set64(REG.ECAP, config.ecapValue);
+    addMemoryTypes(registers, config);
     const event = (
       source: string,
       status: number,

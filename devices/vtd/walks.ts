@@ -5,11 +5,12 @@ import { PGTT } from '../spec/vtd/pasid.ts';
 import { CheckedWalk, type WalkRequest } from './checked-walk.ts';
 import type { UnitConfig } from './config.ts';
 import type { PasidConfig } from './entries.ts';
-import { FirstStage } from './first-stage.ts';
+import { FirstStage, isCanonical } from './first-stage.ts';
 import { TLB } from './iotlb.ts';
 import { Nested } from './nested.ts';
 import type { Outcome } from './outcome.ts';
 import { SecondStage } from './second-stage.ts';
+import { StraightWalk } from './straight-walk.ts';
 import type { FirstStageCache, SecondStageCache } from './structure-caches.ts';
 import type { TableBus } from './table-bus.ts';
 import type { WalkLog } from './walk-log.ts';
@@ -27,6 +28,9 @@ export class Walks {
   readonly #second: SecondStage;
   readonly #first: FirstStage;
   readonly #nested: Nested;
+  readonly #straight: StraightWalk;
+  /** Whether there are paging-structure caches. */
+  readonly #cached: boolean;
   readonly #checked: CheckedWalk;
 
   constructor(parts: {
@@ -46,20 +50,33 @@ export class Walks {
     this.#second = second;
     this.#first = new FirstStage({ config, memory, cache, outcome });
     this.#nested = new Nested({ config, memory, cache, second, outcome });
+    this.#straight = new StraightWalk({ config, memory, caches: parts.caches, outcome });
+    this.#cached = cache.on;
     this.#checked = new CheckedWalk({ config, bus, log, cache, second, outcome });
   }
 
   /** Entries read by the fast walks. */
   get loads(): number {
-    return this.#second.loads + this.#first.loads + this.#nested.loads;
+    return this.#second.loads + this.#first.loads + this.#nested.loads + this.#straight.loads;
   }
 
   /** 0, or the fault of the page tables; leaves the translation in the outcome. */
   walk(how: PasidConfig, request: WalkRequest): number {
     this.count++;
-    const { hi, lo, user, write, dirty } = request;
     // A traced walk notes its entries, and an AtomicOp needs both permissions: checked walks.
-    const quick = !this.#log.on && !(write && request.read);
+    const quick = !this.#log.on && !(request.write && request.read);
+    if (quick && how.straight && this.#walkStraight(how, request)) return 0;
+    return this.#walkAny(how, request, quick);
+  }
+
+  #walkStraight(how: PasidConfig, request: WalkRequest): boolean {
+    const straight = this.#straight;
+    if (this.#cached) return straight.fromLeaves(how, request);
+    return isCanonical(4, request.hi) && straight.fromRoot(how, request);
+  }
+
+  #walkAny(how: PasidConfig, request: WalkRequest, quick: boolean): number {
+    const { hi, lo, user, write, dirty } = request;
     switch (how.pgtt) {
       case PGTT.NESTED:
         if (quick && this.#nested.fast(how, hi, lo, user, write, dirty)) return 0;

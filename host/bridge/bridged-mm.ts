@@ -1,7 +1,8 @@
+import type { Credentials } from '../kernel/credentials.ts';
 import { Errno } from '../kernel/errno.ts';
 import type { FailPoints } from '../kernel/failpoint.ts';
 import type { Mm } from '../kernel/mm.ts';
-import { lockLimitOf } from './credentials.ts';
+import { ProcessRights } from './credentials.ts';
 import type { ForeignFrames } from './foreign.ts';
 import type { Mapping } from './maps.ts';
 import { MemoryFile } from './memory-file.ts';
@@ -50,7 +51,8 @@ export class BridgedMm implements Mm {
   readonly #shared: SharedObjects;
   readonly #failpoints: Pick<FailPoints, 'point'>;
   readonly #arguments: InlineArgument[] = [];
-  #lockLimit: number;
+  readonly #rights: ProcessRights;
+  #lockLimit = 0;
   #alive = true;
 
   constructor(
@@ -61,7 +63,8 @@ export class BridgedMm implements Mm {
   ) {
     this.#failpoints = failpoints;
     this.#memory = memory;
-    this.#lockLimit = lockLimitOf(memory.pid) ?? 0;
+    this.#rights = new ProcessRights(memory.pid);
+    this.#lockLimit = this.#rights.lockLimit ?? 0;
     this.#frames = frames;
     this.#shared = shared;
     shared.enter(memory);
@@ -73,13 +76,19 @@ export class BridgedMm implements Mm {
 
   /** RLIMIT_MEMLOCK in pages, as it is now, or was when the process ended. */
   get lockLimit(): number {
-    this.#lockLimit = lockLimitOf(this.#memory.pid) ?? this.#lockLimit;
+    if (this.#alive) this.#lockLimit = this.#rights.lockLimit ?? this.#lockLimit;
     return this.#lockLimit;
+  }
+
+  /** What the process may do now: it can drop a privilege at any time. */
+  get credentials(): Credentials {
+    return this.#rights.credentials;
   }
 
   /** The process, or this image of it, has ended. Pins stay until they are given up. */
   end(): void {
     this.#alive = false;
+    this.#rights[Symbol.dispose]();
     this.#shared.exit(this.#memory);
     this.#memory[Symbol.dispose]();
   }
@@ -205,8 +214,12 @@ export class BridgedMm implements Mm {
     const end = start + pages * PAGE_BYTES;
     const mappings = this.#memory.maps.covering(start, end);
     const last = mappings.at(-1);
-    const denied = mappings.some((mapping) => !(writable ? mapping.writable : mapping.readable));
-    if (denied || last === undefined || last.end < end) {
+    const denied = mappings.find((mapping) => !(writable ? mapping.writable : mapping.readable));
+    if (denied?.readable === false && !denied.writable) {
+      const what = `0x${address.toString(16)}: memory that nothing may touch`;
+      throw new Errno('EFAULT', `${what}, as a device's BAR is mapped, cannot be pinned`);
+    }
+    if (denied !== undefined || last === undefined || last.end < end) {
       this.#fault(start, pages * PAGE_BYTES, access);
     }
     return mappings;

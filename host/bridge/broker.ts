@@ -13,6 +13,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ERRNO, errnoName } from '../uapi/errno.ts';
 import type { Tools } from './build.ts';
+import { ownDescriptorLimit } from './descriptor-limit.ts';
+import { checkPrivileges } from './program.ts';
 import { ANSWER_BYTES, COMMAND, COMMAND_BYTES, EVENT_BYTES, type KIND } from './wire.ts';
 
 export interface BrokerEvent {
@@ -80,8 +82,9 @@ export class Broker implements Disposable {
   readonly #command = new Uint32Array(COMMAND_BYTES / 4);
   readonly #answer = new Int32Array(ANSWER_BYTES / 4);
 
-  /** @throws BrokerError when the socket cannot be made */
+  /** @throws BrokerError when the socket cannot be made, ProgramError for a privileged program */
   constructor(tools: Tools, options: BrokerOptions = {}) {
+    if (options.program !== undefined) checkPrivileges(tools, options.program[0]!);
     this.#directory = mkdtempSync(join(tmpdir(), 'vsva-'));
     const own: number[] = [];
     const theirs: number[] = [];
@@ -112,7 +115,10 @@ export class Broker implements Disposable {
         open(theirs, 'requests', constants.O_RDWR),
       ];
       for (const name of PIPES) rmSync(place(name));
-      const program = options.program === undefined ? [] : [this.library, ...options.program];
+      const limit = ownDescriptorLimit() ?? Infinity;
+      const given = Number.isFinite(limit) ? String(limit) : '-';
+      const program =
+        options.program === undefined ? [] : [given, this.library, ...options.program];
       this.#process = spawn(tools.broker, [this.#directory, this.socket, ...program], {
         stdio: ['inherit', 'inherit', 'inherit', ...stdio],
       });
@@ -126,6 +132,11 @@ export class Broker implements Disposable {
       rmSync(this.#directory, { recursive: true, force: true });
       throw error;
     }
+  }
+
+  /** Its process. */
+  get pid(): number {
+    return this.#process.pid ?? 0;
   }
 
   /** What has happened, in order. */
@@ -202,13 +213,19 @@ export class Broker implements Disposable {
   }
 }
 
+const WHY_NOT: ReadonlyMap<number, string> = new Map([
+  [ERRNO.EADDRINUSE, 'a host is already listening there'],
+  [ERRNO.EEXIST, 'there is something that is not a socket'],
+  [ERRNO.ENOENT, 'there is no such directory'],
+  [ERRNO.ENOTDIR, 'a part of the path is not a directory'],
+  [ERRNO.EACCES, 'permission denied'],
+  [ERRNO.EPERM, 'permission denied'],
+  [ERRNO.EROFS, 'the file system is read-only'],
+  [ERRNO.ENOSPC, 'no space left on the device'],
+]);
+
 /** Why there is no socket, in words. */
 function refusal(number: number, socket: string): BrokerError {
-  const why =
-    number === ERRNO.EADDRINUSE
-      ? 'a host is already listening there'
-      : number === ERRNO.EEXIST
-        ? 'there is something that is not a socket'
-        : errnoName(number);
+  const why = WHY_NOT.get(number) ?? errnoName(number);
   return new BrokerError(number, `cannot listen at ${socket}: ${why}`);
 }

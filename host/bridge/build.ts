@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -9,6 +10,8 @@ const CACHE = fileURLToPath(new URL('../../node_modules/.cache/vsva/', import.me
 
 const FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror'];
 const LIBRARY_FLAGS = ['-fPIC', '-shared', '-fvisibility=hidden'];
+
+const BROKER_SOURCES = ['broker.c', 'watcher.c'];
 
 const LIBRARY_SOURCES = [
   'channel',
@@ -21,6 +24,9 @@ const LIBRARY_SOURCES = [
   'cpu',
   'decode',
   'vectors',
+  'exec',
+  'heap',
+  'old-stat',
 ].map((name) => `${name}.c`);
 
 /** The C parts of the bridge, built. Paths. */
@@ -35,20 +41,31 @@ export class BuildError extends Error {
 }
 
 /** Builds what is not built yet from these sources. @throws BuildError */
-export function buildTools(cache = CACHE): Tools {
-  const headers = ['wire', 'client', 'window', 'cpu', 'decode', 'vectors'].map(
+export function buildTools(cache?: string): Tools {
+  const headers = ['wire', 'client', 'window', 'cpu', 'decode', 'vectors', 'watcher'].map(
     (name) => `${name}.h`,
   );
-  const sources = [...headers, ...LIBRARY_SOURCES, 'broker.c'];
+  const sources = [...headers, ...LIBRARY_SOURCES, ...BROKER_SOURCES];
   const hash = createHash('sha256').update([...FLAGS, ...LIBRARY_FLAGS].join(' '));
   for (const name of sources) hash.update(readFileSync(join(SOURCES, name)));
-  const directory = join(cache, hash.digest('hex').slice(0, 16));
+  const directory = join(cache ?? writableCache(), hash.digest('hex').slice(0, 16));
   const tools = { library: join(directory, 'libvsva.so'), broker: join(directory, 'broker') };
   if (!existsSync(tools.library)) {
     compile(LIBRARY_SOURCES, LIBRARY_FLAGS, directory, tools.library);
   }
-  if (!existsSync(tools.broker)) compile(['broker.c'], [], directory, tools.broker);
+  if (!existsSync(tools.broker)) compile(BROKER_SOURCES, [], directory, tools.broker);
   return tools;
+}
+
+/** Beside the program, or where that is another user's in this user's own cache. */
+function writableCache(): string {
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    accessSync(CACHE, constants.W_OK);
+    return CACHE;
+  } catch {
+    return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'vsva');
+  }
 }
 
 /** Made beside its place and moved there, so that nobody runs half of it. */

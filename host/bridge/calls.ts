@@ -1,12 +1,20 @@
 import { Errno } from '../kernel/errno.ts';
-import { type Caller, OpenFile } from '../kernel/file.ts';
-import { controlFile, readFile, writeFile } from '../kernel/file-calls.ts';
+import { type Caller, type FileOps, OpenFile } from '../kernel/file.ts';
+import { controlFile, noteRefusal, readFile, writeFile } from '../kernel/file-calls.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { MappedFile } from '../kernel/vma.ts';
 import type { Task } from '../syscall.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOMMUFD_CMD } from '../uapi/iommufd.ts';
-import { O_ACCMODE, O_CLOEXEC, O_RDWR, PROT_WRITE } from '../uapi/poll.ts';
+import {
+  O_ACCMODE,
+  O_CLOEXEC,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_RDWR,
+  PROT_WRITE,
+} from '../uapi/poll.ts';
 import { VFIO_GROUP_CMD } from '../uapi/vfio.ts';
 import { type BridgedMm, InlineArgument } from './bridged-mm.ts';
 import { BrokerGone } from './broker.ts';
@@ -46,6 +54,16 @@ const MAKES_FILE: ReadonlySet<number> = new Set([
   VFIO_GROUP_CMD.VFIO_GROUP_GET_DEVICE_FD,
 ]);
 
+/** Calls whose refusal is told; an ioctl tells of itself. */
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [OP.OPEN, 'open'],
+  [OP.READ, 'read'],
+  [OP.WRITE, 'write'],
+  [OP.PREAD, 'pread'],
+  [OP.PWRITE, 'pwrite'],
+  [OP.MMAP, 'mmap'],
+]);
+
 const NOTHING = new Uint8Array(0);
 const AGAIN: Outcome = { result: 0, flags: REPLY.AGAIN, data: NOTHING };
 const PATH_MAX = 768;
@@ -70,8 +88,15 @@ export function* perform(
   } catch (error) {
     if (error instanceof BrokerGone) throw error;
     if (!(error instanceof Errno)) defect(error);
-    if (error instanceof SpareNeeded && request.spareFile === 0) outcome = AGAIN;
-    else outcome = plain(error instanceof Errno ? -error.number : -ERRNO.EIO);
+    if (error instanceof SpareNeeded && request.spareFile === 0) {
+      outcome = AGAIN;
+    } else {
+      const name = NAMES.get(request.op);
+      if (error instanceof Errno && name !== undefined) {
+        noteRefusal(kernel.trace, call.pid, name, error);
+      }
+      outcome = plain(error instanceof Errno ? -error.number : -ERRNO.EIO);
+    }
   } finally {
     if (call.files.borrowing) yield* call.files.done();
   }
@@ -134,7 +159,7 @@ function stat(kernel: Kernel, table: FileTable, call: BridgedCall, request: Requ
 function* open(kernel: Kernel, table: FileTable, call: BridgedCall, request: Request): Task {
   const path = pathOf(request);
   const flags = request.args[0];
-  const ops = call.places.open(path, call) ?? kernel.openDevice(path, call, flags);
+  const ops = call.places.open(path, call, flags) ?? openNode(kernel, path, call, flags);
   const file = new OpenFile(ops, flags);
   try {
     table.establish(request.file, file, path);
@@ -142,6 +167,16 @@ function* open(kernel: Kernel, table: FileTable, call: BridgedCall, request: Req
     yield* file.put();
     throw error;
   }
+}
+
+/** Errno as `openDevice`; EEXIST, ENOTDIR: the node is there, and no directory. */
+function openNode(kernel: Kernel, path: string, call: BridgedCall, flags: number): FileOps {
+  const wrong = (flags & O_CREAT) !== 0 && (flags & O_EXCL) !== 0 ? 'EEXIST' : 'ENOTDIR';
+  if (wrong === 'EEXIST' || (flags & O_DIRECTORY) !== 0) {
+    deviceStat(kernel.devicePaths(), path);
+    throw new Errno(wrong, `${path} is a device`);
+  }
+  return kernel.openDevice(path, call, flags);
 }
 
 function* control(kernel: Kernel, call: BridgedCall, request: Request): Task<Outcome> {

@@ -2,8 +2,8 @@ import type { ForeignMemory } from '../kernel/kernel.ts';
 import type { FrameWatcher } from '../kernel/page-alloc.ts';
 
 const PAGE_BYTES = 4096;
-/** Frames of one window: 64 MiB. */
-const WINDOW_PAGES = 2 ** 14;
+/** Frames of one window: 4 MiB. A window costs about a page, so that no pin costs much more. */
+const WINDOW_PAGES = 2 ** 10;
 /** Foreign frames begin at 1 TiB, beyond all RAM and BARs, and stay below 2^31. */
 const FIRST_FRAME = 2 ** 28;
 const WINDOWS = (2 ** 31 - FIRST_FRAME) / WINDOW_PAGES;

@@ -6,6 +6,7 @@ import { deviceNumber } from './device-numbers.ts';
 import { FailNthFile } from './fail-nth.ts';
 import { faultInjectionNodes } from './fault-injection.ts';
 import { type ProcessFile, processFile, statusOf, type ThreadId } from './process-files.ts';
+import { isAttribute, refuseChange } from './sysfs-attribute.ts';
 import { file, PrivateTree } from './tree.ts';
 import { PLACE } from './wire.ts';
 
@@ -21,6 +22,8 @@ export interface Place {
 
 /** Threads of one process that are told apart; one that claims more has them all forgotten. */
 const MAX_TASKS = 2 ** 15;
+/** Threads of one process whose status lies in the tree at a time. */
+const MAX_STATUSES = 256;
 
 const OWN: Place = { kind: PLACE.OWN, real: '' };
 
@@ -35,6 +38,8 @@ export class Places {
   readonly #mmOf: (pid: number) => Mm | undefined;
   /** By pid and tid. */
   readonly #tasks = new Map<number, Map<number, object>>();
+  /** By pid: what of it is in the tree. */
+  readonly #statuses = new Map<number, Set<string>>();
   #built = false;
 
   /** @param root a directory of the user's alone, that need not exist */
@@ -59,6 +64,7 @@ export class Places {
     const tasks = this.#tasks.get(pid);
     if (tasks !== undefined) this.#disarm(tasks);
     this.#tasks.delete(pid);
+    this.#statuses.delete(pid);
     this.#tree.remove(`/proc/${pid}`);
   }
 
@@ -70,8 +76,12 @@ export class Places {
     return this.#inTree(path);
   }
 
-  /** An engine's file at that path; undefined: it is none. */
-  open(path: string, caller: ThreadId): FileOps | undefined {
+  /** An engine's file at that path; undefined: it is none. Errno for one of sysfs. */
+  open(path: string, caller: ThreadId, flags: number): FileOps | undefined {
+    if (isAttribute(path)) {
+      this.#build();
+      refuseChange(this.#tree.root, path, flags);
+    }
     const found = this.#failNth(path, caller);
     return found === undefined ? undefined : new FailNthFile(this.#points, this.taskOf(found));
   }
@@ -99,9 +109,17 @@ export class Places {
   #locateProcess(path: string, caller: ThreadId): Place {
     const found = processFile(path, caller);
     if (found === undefined) return OWN;
-    if (found.name === 'fail-nth') return this.#canInject ? { kind: PLACE.DEVICE, real: '' } : OWN;
+    if (found.name === 'fail-nth') {
+      return this.#failNth(path, caller) === undefined ? OWN : { kind: PLACE.DEVICE, real: '' };
+    }
     const mm = this.#mmOf(found.pid);
     if (mm === undefined) return OWN;
+    const made = this.#statuses.get(found.pid) ?? new Set<string>();
+    if (made.size >= MAX_STATUSES) {
+      this.#tree.remove(`/proc/${found.pid}`);
+      made.clear();
+    }
+    this.#statuses.set(found.pid, made.add(found.real));
     this.#tree.put(found.real, file(statusOf(found.real, mm)));
     return this.#inTree(found.real);
   }
@@ -113,7 +131,9 @@ export class Places {
   #failNth(path: string, caller: ThreadId): ProcessFile | undefined {
     if (!this.#canInject) return undefined;
     const found = processFile(path, caller);
-    return found?.name === 'fail-nth' ? found : undefined;
+    if (found?.name !== 'fail-nth') return undefined;
+    // Of processes that are watched: what is kept of others would stay for ever.
+    return found.pid === caller.pid || this.#mmOf(found.pid) !== undefined ? found : undefined;
   }
 
   #build(): void {

@@ -7,7 +7,6 @@ import type { BridgedMm, InlineArgument } from './bridged-mm.ts';
 import { type Broker, BrokerGone } from './broker.ts';
 import { type BridgedCall, type Outcome, perform } from './calls.ts';
 import { type Client, Clients } from './clients.ts';
-import { credentialsOf } from './credentials.ts';
 import { BridgedFiles } from './files.ts';
 import { ForeignFrames } from './foreign.ts';
 import { Places } from './places.ts';
@@ -31,6 +30,7 @@ class BridgedCaller implements BridgedCall {
   readonly places: Places;
   argument: InlineArgument | null = null;
   readonly answer: (outcome: Outcome) => void;
+  #credentials: Credentials | null = null;
 
   constructor(
     { pid, mm }: Client,
@@ -47,9 +47,10 @@ class BridgedCaller implements BridgedCall {
     this.answer = answer;
   }
 
-  /** As they are now: a program may drop them at any time. */
+  /** Those with which the call began. */
   get credentials(): Credentials {
-    return credentialsOf(this.pid);
+    this.#credentials ??= this.mm.credentials;
+    return this.#credentials;
   }
 }
 

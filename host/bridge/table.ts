@@ -70,7 +70,10 @@ export class OpenFiles implements FileTable {
 
   establish(number: number, file: OpenFile, path?: string): void {
     const entry = this.#entries.get(number);
-    if (entry?.file !== null) throw new Errno('EBADF', `connection ${number} cannot be a file`);
+    if (entry === undefined) {
+      throw new Errno('EMFILE', 'the bridge has no descriptor left for another file');
+    }
+    if (entry.file !== null) throw new Errno('EBADF', `connection ${number} cannot be a file`);
     entry.file = file;
     entry.path = path;
     this.#open += 1;

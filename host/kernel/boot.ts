@@ -24,7 +24,8 @@ export function* bootKernel(machine: Machine, options: KernelOptions = {}): Task
   iommufdInit(kernel, kernel.options.selftest ? selftestCommands(kernel) : new Map());
   yield* vfioPciInit(kernel);
   const dmar = kernel.acpi.table('DMAR');
-  kernel.trace.emit(events.boot, {
+  // What the programs do descends from it.
+  kernel.trace.cause = kernel.trace.emit(events.boot, {
     ramBytes: machine.ram.size,
     units: dmar === null ? 0 : parseDmar(dmar).drhds.length,
     functions: kernel.pciDevices.length,

@@ -2,6 +2,7 @@
 export const HOST_BUGS = {
   'host-unmap-no-flush': 'unmap clears the second stage and invalidates nothing',
   'host-unmap-frees-tables': 'unmap gives page-table pages back before the invalidation',
+  'host-unmap-keeps-entries': 'unmap unpins the pages and leaves them in the table',
   'host-unmap-unpins-first': 'unmap unpins the pages before it takes them out of the table',
   'host-flush-wrong-did': 'a range is invalidated for the next domain id',
   'host-flush-leaf-only': 'IH is set although page-table pages go',

@@ -72,6 +72,14 @@ export function* writeFile(
   return yield* holding(file, ops.write(caller, file, buffer, bytes));
 }
 
+/** Tells of a call that failed: nothing to read yet is no refusal. */
+export function noteRefusal(trace: Tracer, pid: number, call: string, error: Errno): void {
+  const { code, reason } = error;
+  if (trace.on && code !== 'EAGAIN') {
+    trace.emit(events.refused, { pid, call, result: `-${code}`, reason });
+  }
+}
+
 /**
  * ioctl(2), with the events that show it and what it came to. Errno EBADF, ENOTTY (the file has
  * none), and what the file says.

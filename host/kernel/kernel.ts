@@ -6,6 +6,7 @@ import type { HostBug } from './bugs.ts';
 import { Errno } from './errno.ts';
 import { FailPoints } from './failpoint.ts';
 import type { Caller, FileOps } from './file.ts';
+import { KernelMemory } from './kernel-memory.ts';
 import { type FrameWatcher, PageAllocator } from './page-alloc.ts';
 import type { PciDev } from './pci.ts';
 import { Process, type ProcessHost } from './process.ts';
@@ -34,6 +35,8 @@ export interface KernelOptions {
    * remapped, so that its user could forge any. Default true: this host does not remap any.
    */
   readonly unsafeInterrupts?: boolean;
+  /** How many objects, areas, ranges and events its users may have at a time. Default 2^21. */
+  readonly memory?: number;
   /** Hears of every frame that is freed or loses its last pin. */
   readonly frames?: FrameWatcher | null;
   /** Mistakes that the kernel makes on purpose, to show that they are found (`bugs.ts`). */
@@ -45,6 +48,7 @@ const DEFAULTS: Required<KernelOptions> = {
   selftest: false,
   release: DEFAULT_RELEASE,
   unsafeInterrupts: true,
+  memory: 2 ** 21,
   frames: null,
   bugs: new Set(),
 };
@@ -73,6 +77,7 @@ export class Kernel implements ProcessHost {
   readonly behaviour: Behaviour;
   readonly pages: PageAllocator;
   readonly failpoints = new FailPoints();
+  readonly memory: KernelMemory;
   readonly acpi: Acpi;
   /** In bus order. */
   readonly pciDevices: PciDev[] = [];
@@ -85,6 +90,7 @@ export class Kernel implements ProcessHost {
     this.machine = machine;
     this.trace = machine.trace;
     this.options = { ...DEFAULTS, ...options };
+    this.memory = new KernelMemory(this.options.memory);
     this.behaviour = behaviourOf(this.options.release);
     this.pages = new PageAllocator(machine.ram, machine.random, machine.usable);
     this.pages.watcher = this.options.frames;

@@ -53,6 +53,7 @@ export class SharedPages implements FileMemory {
     if (last !== undefined && bytes % PAGE_BYTES !== 0) {
       const start = last * PAGE_BYTES;
       this.#ram.bytes.fill(0, start + (bytes % PAGE_BYTES), start + PAGE_BYTES);
+      this.#ram.touched(start, PAGE_BYTES);
     }
     this.#bytes = bytes;
   }
@@ -99,6 +100,7 @@ export class SharedPages implements FileMemory {
   write(offset: number, bytes: Uint8Array): void {
     this.#each(offset, bytes.length, (at, run, physical) => {
       this.#ram.bytes.set(bytes.subarray(at, at + run), physical);
+      this.#ram.touched(physical, run);
     });
   }
 

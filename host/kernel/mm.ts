@@ -244,7 +244,11 @@ export class SimulatedMm implements Mm {
     const fits = this.#alive && start >= 0 && length >= 0 && start + length <= TASK_SIZE;
     if (!fits || !this.#space.covers(start, start + length, write)) {
       const access = write ? 'writable' : 'readable';
-      throw new Errno('EFAULT', `${length} bytes at 0x${address.toString(16)} are not ${access}`);
+      const why = this.#space.vmas.find(start)?.device ? ": they are a device's BAR" : '';
+      throw new Errno(
+        'EFAULT',
+        `${length} bytes at 0x${address.toString(16)} are not ${access} memory${why}`,
+      );
     }
     return start;
   }

@@ -98,6 +98,7 @@ export class PageAllocator {
     if (first < 0) return -1;
     for (let pfn = first; pfn < first + count; pfn++) this.#take(pfn);
     this.#ram.bytes.fill(0, first * PAGE_BYTES, (first + count) * PAGE_BYTES);
+    this.#ram.touched(first * PAGE_BYTES, count * PAGE_BYTES);
     return first;
   }
 

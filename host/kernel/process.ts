@@ -9,7 +9,14 @@ import { EventFd } from './eventfd.ts';
 import type { FailPoints } from './failpoint.ts';
 import { FdTable } from './fd-table.ts';
 import type { Caller, FileOps } from './file.ts';
-import { controlFile, mapMemory, readFile, unmapMemory, writeFile } from './file-calls.ts';
+import {
+  controlFile,
+  mapMemory,
+  noteRefusal,
+  readFile,
+  unmapMemory,
+  writeFile,
+} from './file-calls.ts';
 import { MemFile } from './memfd.ts';
 import { SimulatedMm } from './mm.ts';
 import type { PageAllocator } from './page-alloc.ts';
@@ -93,12 +100,15 @@ export class Process implements Syscalls, Caller {
   }
 
   open(path: string, flags: number): Task<number> {
-    return this.#call(() => this.files.install(this.#host.openDevice(path, this, flags), flags));
+    return this.#call('open', () =>
+      this.files.install(this.#host.openDevice(path, this, flags), flags),
+    );
   }
 
   close(fd: number): Task<number> {
     const { files } = this;
     return this.#blockingCall(
+      'close',
       (function* () {
         yield* files.close(fd);
         return 0;
@@ -108,36 +118,36 @@ export class Process implements Syscalls, Caller {
 
   ioctl(fd: number, request: number, argument: number): Task<number> {
     const { trace } = this.#host.machine;
-    return this.#blockingCall(controlFile(trace, this, fd, request, argument));
+    return this.#blockingCall(null, controlFile(trace, this, fd, request, argument));
   }
 
   read(fd: number, buffer: number, count: number): Task<number> {
-    return this.#blockingCall(readFile(this, fd, buffer, count));
+    return this.#blockingCall('read', readFile(this, fd, buffer, count));
   }
 
   write(fd: number, buffer: number, count: number): Task<number> {
-    return this.#blockingCall(writeFile(this, fd, buffer, count));
+    return this.#blockingCall('write', writeFile(this, fd, buffer, count));
   }
 
   pread(fd: number, buffer: number, count: number, offset: number): Task<number> {
-    return this.#blockingCall(readFile(this, fd, buffer, count, offset));
+    return this.#blockingCall('pread', readFile(this, fd, buffer, count, offset));
   }
 
   pwrite(fd: number, buffer: number, count: number, offset: number): Task<number> {
-    return this.#blockingCall(writeFile(this, fd, buffer, count, offset));
+    return this.#blockingCall('pwrite', writeFile(this, fd, buffer, count, offset));
   }
 
   mmap(length: number, prot: number, flags: number, fd: number, offset: number): Task<number> {
-    return this.#call(() => mapMemory(this, length, prot, flags, fd, offset));
+    return this.#call('mmap', () => mapMemory(this, length, prot, flags, fd, offset));
   }
 
   munmap(address: number, length: number): Task<number> {
-    return this.#blockingCall(unmapMemory(this, address, length));
+    return this.#blockingCall('munmap', unmapMemory(this, address, length));
   }
 
   /** Errno EINVAL (unknown flags, a value beyond 32 bits), EMFILE. */
   eventfd(initial: number, flags: number): Task<number> {
-    return this.#call(() => {
+    return this.#call('eventfd', () => {
       if ((flags & ~(EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC)) !== 0) {
         throw new Errno('EINVAL', `eventfd flags 0x${flags.toString(16)}`);
       }
@@ -151,7 +161,7 @@ export class Process implements Syscalls, Caller {
 
   /** A file of shared memory, empty. Errno EINVAL (a name too long), EMFILE. */
   memfdCreate(name: string): Task<number> {
-    return this.#call(() => {
+    return this.#call('memfd_create', () => {
       if (name.length > MEMFD_NAME_MAX) throw new Errno('EINVAL', `a name of ${name.length}`);
       const { pages, machine } = this.#host;
       return this.files.install(new MemFile(name, pages, machine.ram), O_RDWR);
@@ -160,7 +170,7 @@ export class Process implements Syscalls, Caller {
 
   /** Errno EBADF, EINVAL (a negative length, a file without length), EFBIG. */
   ftruncate(fd: number, length: number): Task<number> {
-    return this.#call(() => {
+    return this.#call('ftruncate', () => {
       const { ops } = this.files.get(fd);
       if (!(ops instanceof MemFile)) throw new Errno('EINVAL', `${ops.name} has no length`);
       ops.truncate(length);
@@ -170,16 +180,16 @@ export class Process implements Syscalls, Caller {
 
   poll(fds: number, count: number, timeoutNs: number): Task<number> {
     const { clock } = this.#host.machine;
-    return this.#blockingCall(pollFiles(this, clock, fds, count, timeoutNs));
+    return this.#blockingCall('poll', pollFiles(this, clock, fds, count, timeoutNs));
   }
 
   /** Another descriptor for the same open file. Errno EBADF, EMFILE. */
   dup(fd: number): Task<number> {
-    return this.#call(() => this.files.dup(fd));
+    return this.#call('dup', () => this.files.dup(fd));
   }
 
   clone(name: string, body: () => Task): Task<number> {
-    return this.#call(() => {
+    return this.#call('clone', () => {
       this.#spawn(name, this.#guarded(body));
       return this.#host.nextPid();
     });
@@ -231,16 +241,21 @@ export class Process implements Syscalls, Caller {
     this.exited.wake();
   }
 
-  #call(body: () => number): Task<number> {
+  #call(name: string, body: () => number): Task<number> {
     return this.#blockingCall(
+      name,
       (function* () {
         return body();
       })(),
     );
   }
 
-  /** The boundary: an Errno becomes -errno, and a kill waits until the call is over. */
-  *#blockingCall(body: Task<number>): Task<number> {
+  /**
+   * The boundary: an Errno becomes -errno, and a kill waits until the call is over.
+   *
+   * @param name for the trace; null for a call that tells of itself
+   */
+  *#blockingCall(name: string | null, body: Task<number>): Task<number> {
     const thread = this.#host.machine.scheduler.current;
     if (thread !== null) thread.shield += 1;
     let result: number;
@@ -249,6 +264,7 @@ export class Process implements Syscalls, Caller {
       result = yield* body;
     } catch (error) {
       if (!(error instanceof Errno)) throw error;
+      if (name !== null) noteRefusal(this.#host.machine.trace, this.pid, name, error);
       result = -error.number;
     } finally {
       if (thread !== null) thread.shield -= 1;

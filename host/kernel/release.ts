@@ -27,7 +27,15 @@ export function parseRelease(text: string): readonly [number, number] | null {
   return match === null ? null : [Number(match[1]), Number(match[2])];
 }
 
-/** RangeError for what is no release. */
+/** Whether the release has `/dev/iommu` at all: since 6.2. */
+export function hasIommufd([version, patchlevel]: readonly [number, number]): boolean {
+  return version > 6 || (version === 6 && patchlevel >= 2);
+}
+
+/**
+ * A release newer than all that are known answers as the newest that is. RangeError for what is no
+ * release.
+ */
 export function behaviourOf(release: string): Behaviour {
   const parsed = parseRelease(release);
   if (parsed === null) throw new RangeError(`${release} is not a kernel release`);

@@ -41,7 +41,10 @@ export class CpuMemory implements UserMemory {
     for (let at = 0; at < from.length; ) {
       const run = this.#locate(address + at, from.length - at, true);
       if (place.device) this.#writeDevice(place.physical, from.subarray(at, at + run));
-      else copyBytes(this.#ram.bytes, place.physical, from, at, run);
+      else {
+        copyBytes(this.#ram.bytes, place.physical, from, at, run);
+        this.#ram.touched(place.physical, run);
+      }
       at += run;
     }
   }
@@ -59,6 +62,7 @@ export class CpuMemory implements UserMemory {
       const source = place.physical;
       const run = this.#locateRam(to + at, readable, true);
       this.#ram.bytes.copyWithin(place.physical, source, source + run);
+      this.#ram.touched(place.physical, run);
       at += run;
     }
   }

@@ -3,6 +3,7 @@ import type { Fabric, PciFunction } from '../../devices/pci/fabric.ts';
 import { rid } from '../../devices/spec/pci.ts';
 import { HOST_CAP, HOST_ECAP } from '../../devices/spec/vtd/capabilities.ts';
 import { RestlessUnit } from '../../devices/vtd/restless-unit.ts';
+import { SanitizedFunction } from '../../devices/vtd/sanitizer/sanitized-function.ts';
 import { SanitizedUnit } from '../../devices/vtd/sanitizer/sanitized-unit.ts';
 import type { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
 import { VtdUnit } from '../../devices/vtd/unit.ts';
@@ -94,9 +95,10 @@ export class Machine {
     this.unit = restlessCaches ? new RestlessUnit({ ...unit, seed }) : new VtdUnit(unit);
     this.root.connect(watch === undefined ? this.unit : new SanitizedUnit(this.unit, watch));
     const fabric = this.root.fabric;
-    functions.forEach((make, n) =>
-      this.root.attach(make(rid(0, n + 1, 0), { fabric, clock, trace })),
-    );
+    functions.forEach((make, n) => {
+      const fn = make(rid(0, n + 1, 0), { fabric, clock, trace });
+      this.root.attach(watch === undefined ? fn : new SanitizedFunction(fn, watch));
+    });
     const boot = runFirmware({
       ram,
       functions: this.root.functions(),

@@ -97,6 +97,11 @@ export class Ram implements PhysicalMemory {
     else this.foreign?.write(address, from);
   }
 
+  /** Bytes were written through `bytes` by somebody other than a device: whoever watches hears. */
+  touched(_address: number, _length: number): void {
+    // Nobody watches plain RAM.
+  }
+
   #distant(address: number, length: number): DataView {
     const bytes = new Uint8Array(length);
     this.read(address, bytes);

@@ -17,6 +17,12 @@ import type { RemappingUnit } from './remapping-unit.ts';
 
 const PAGE_BYTES = 4096;
 
+// Constant to the compiler only when they are here.
+const { SUCCESS, UNSUPPORTED_REQUEST } = CPL;
+const { TRANSLATED, UNTRANSLATED } = AT;
+const { COMMAND } = PciHeader;
+const { BUS_MASTER } = PciCommand;
+
 /**
  * The way up from the functions: each request passes the remapping unit, then reaches memory or the
  * interrupt controller. What is not RAM behind the unit answers "unsupported request" (there is no
@@ -31,6 +37,8 @@ export class Upstream implements Fabric {
   readonly #interrupts: InterruptController;
   readonly #functions: ReadonlyMap<number, PciFunction>;
   readonly #unit: RemappingUnit;
+  /** Who sent the last request; functions are never unplugged. */
+  #last: PciFunction | undefined;
   /** Where the request that `#locate` let through goes: a physical address. */
   #address = 0;
 
@@ -62,7 +70,7 @@ export class Upstream implements Fabric {
     reply.noSnoop = false;
     reply.priv = false;
     if (!this.#mayMaster(rid)) {
-      reply.status = CPL.UNSUPPORTED_REQUEST;
+      reply.status = UNSUPPORTED_REQUEST;
       return;
     }
     const unit = this.#unit;
@@ -91,12 +99,12 @@ export class Upstream implements Fabric {
     length: number,
   ): CompletionStatus {
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, false);
-    if (status !== CPL.SUCCESS) return status;
+    if (status !== SUCCESS) return status;
     if (this.#address >= this.#ram.size) {
       return completion(this.#ram.foreign?.read(this.#address, into.subarray(at, at + length)));
     }
     copyBytes(into, at, this.#ram.bytes, this.#address, length);
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 
   write(
@@ -110,16 +118,16 @@ export class Upstream implements Fabric {
     at: number,
     length: number,
   ): CompletionStatus {
-    if (pasid === NO_PASID && type === AT.UNTRANSLATED && isInterruptPage(page)) {
+    if (pasid === NO_PASID && type === UNTRANSLATED && isInterruptPage(page)) {
       return this.#interruptWrite(rid, page * PAGE_BYTES + offset, from, at, length);
     }
     const status = this.#locate(rid, pasid, priv, type, page, offset, length, true);
-    if (status !== CPL.SUCCESS) return status;
+    if (status !== SUCCESS) return status;
     if (this.#address >= this.#ram.size) {
       return completion(this.#ram.foreign?.write(this.#address, from.subarray(at, at + length)));
     }
     copyBytes(this.#ram.bytes, this.#address, from, at, length);
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 
   copy(
@@ -130,26 +138,17 @@ export class Upstream implements Fabric {
     dstOffset: number,
     length: number,
   ): CompletionStatus {
-    let status = this.#locate(
-      rid,
-      NO_PASID,
-      false,
-      AT.TRANSLATED,
-      srcPfn,
-      srcOffset,
-      length,
-      false,
-    );
-    if (status !== CPL.SUCCESS) return status;
+    let status = this.#locate(rid, NO_PASID, false, TRANSLATED, srcPfn, srcOffset, length, false);
+    if (status !== SUCCESS) return status;
     const source = this.#address;
-    status = this.#locate(rid, NO_PASID, false, AT.TRANSLATED, dstPfn, dstOffset, length, true);
-    if (status !== CPL.SUCCESS) return status;
+    status = this.#locate(rid, NO_PASID, false, TRANSLATED, dstPfn, dstOffset, length, true);
+    if (status !== SUCCESS) return status;
     const ram = this.#ram;
     if (source >= ram.size || this.#address >= ram.size) {
       return this.#copyForeign(source, this.#address, length);
     }
     ram.bytes.copyWithin(this.#address, source, source + length);
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 
   pageRequest(
@@ -180,15 +179,19 @@ export class Upstream implements Fabric {
     const { bytes, size, foreign } = this.#ram;
     const held = new Uint8Array(length);
     if (source < size) held.set(bytes.subarray(source, source + length));
-    else if (foreign?.read(source, held) !== true) return CPL.UNSUPPORTED_REQUEST;
+    else if (foreign?.read(source, held) !== true) return UNSUPPORTED_REQUEST;
     if (target >= size) return completion(foreign?.write(target, held));
     bytes.set(held, target);
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 
   #mayMaster(rid: number): boolean {
-    const fn = this.#functions.get(rid);
-    return fn !== undefined && (fn.configRead(PciHeader.COMMAND, 2) & PciCommand.BUS_MASTER) !== 0;
+    let fn = this.#last;
+    if (fn?.rid !== rid) {
+      fn = this.#functions.get(rid);
+      this.#last = fn;
+    }
+    return fn !== undefined && (fn.configRead(COMMAND, 2) & BUS_MASTER) !== 0;
   }
 
   /** Lets a memory request through the unit, to `#address`; or says why not. */
@@ -202,22 +205,22 @@ export class Upstream implements Fabric {
     length: number,
     write: boolean,
   ): CompletionStatus {
-    if (!this.#mayMaster(rid)) return CPL.UNSUPPORTED_REQUEST;
+    if (!this.#mayMaster(rid)) return UNSUPPORTED_REQUEST;
     const unit = this.#unit;
     let pfn = page;
-    if (type === AT.TRANSLATED) {
+    if (type === TRANSLATED) {
       if (!unit.translated(rid, page, write)) return unit.result.status;
     } else {
-      if (!unit.translate(rid, pasid, priv, AT.UNTRANSLATED, page, write, false)) {
+      if (!unit.translate(rid, pasid, priv, UNTRANSLATED, page, write, false)) {
         return unit.result.status;
       }
       pfn = unit.result.pfn;
     }
     this.#address = pfn * PAGE_BYTES + offset;
     if (offset + length > PAGE_BYTES || !this.#ram.contains(this.#address, length)) {
-      return CPL.UNSUPPORTED_REQUEST;
+      return UNSUPPORTED_REQUEST;
     }
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 
   /** Only an aligned DWORD is an interrupt; anything else in the window is refused. */
@@ -228,16 +231,16 @@ export class Upstream implements Fabric {
     at: number,
     length: number,
   ): CompletionStatus {
-    if (length !== 4 || address % 4 !== 0) return CPL.UNSUPPORTED_REQUEST;
+    if (length !== 4 || address % 4 !== 0) return UNSUPPORTED_REQUEST;
     const data = new DataView(from.buffer, from.byteOffset + at, 4).getUint32(0, true);
     this.msi(rid, address, data);
-    return CPL.SUCCESS;
+    return SUCCESS;
   }
 }
 
 /** Memory of a process that has gone does not answer. */
 function completion(done: boolean | undefined): CompletionStatus {
-  return done === true ? CPL.SUCCESS : CPL.UNSUPPORTED_REQUEST;
+  return done === true ? SUCCESS : UNSUPPORTED_REQUEST;
 }
 
 function isInterruptPage(page: number): boolean {

@@ -1,6 +1,6 @@
 import { Ram } from './ram.ts';
 
-/** RAM whose stores of words, and of a few bytes at once, somebody hears of after they are done. */
+/** RAM whose stores, all but those of devices, somebody hears of after they are done. */
 export class WatchedRam extends Ram {
   readonly #stored: (address: number, bytes: number) => void;
 
@@ -18,6 +18,10 @@ export class WatchedRam extends Ram {
   override write64(address: number, value: bigint): void {
     super.write64(address, value);
     this.#stored(address, 8);
+  }
+
+  override touched(address: number, length: number): void {
+    this.#stored(address, length);
   }
 
   override write(address: number, from: Uint8Array): void {

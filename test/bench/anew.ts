@@ -6,12 +6,15 @@ import { fileURLToPath } from 'node:url';
 /** What is loaded anew: the model of the unit and the benches around it. */
 const ANEW = /\/(devices\/vtd|test)\/[^?]*\.ts$/;
 
+/** So that a mark may be used again. */
+let times = 0;
+
 /**
  * Loads a module under a mark, with all that it imports of `devices/vtd/` and `test/`. A line that
  * matches `without` is left out; Error when there is none.
  */
 export async function importAnew(url: URL, mark: string, without?: RegExp): Promise<unknown> {
-  const suffix = `?${mark}`;
+  const suffix = `?${mark}-${++times}`;
   let found = without === undefined;
   const hooks = registerHooks({
     resolve(specifier, context, next) {

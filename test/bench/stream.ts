@@ -1,6 +1,13 @@
 /** The stream: how many events a second reach a viewer, in how many bytes, at what cost of memory. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { CATALOGUE } from '../../trace/catalogue/all.ts';
+import { codecsOf } from '../../trace/stream/codec.ts';
+import { LiveHistory } from '../../trace/stream/live-history.ts';
+import { FrameDecoder } from '../../trace/wire/decoder.ts';
+import { FrameEncoder, inlineSlots } from '../../trace/wire/encoder.ts';
+import { schemaOf } from '../../trace/wire/layout.ts';
+import { World } from '../../vmm/scenario/world.ts';
 import type { BenchOptions, Figure, Group } from './measure.ts';
 import { serveBare } from './stream/bare.ts';
 import type { Weigh, Weighed } from './stream/memory.ts';
@@ -50,9 +57,46 @@ export const stream: Group = {
       value: bytes / seen,
       unit: 'bytes',
     };
-    return [...figures, wire, await memory(options)];
+    return [...figures, wire, ...sizes(options), await memory(options)];
   },
 };
+
+/** Bytes of the events of a whole run, as they go out and as they are kept. */
+function sizes({ quick }: BenchOptions): Figure[] {
+  const schema = schemaOf(CATALOGUE);
+  const decoder = new FrameDecoder(schema, CATALOGUE);
+  const history = new LiveHistory({ decoder, limit: 2 ** 30 });
+  const encoder = new FrameEncoder(inlineSlots((frame) => history.append(frame.slice())));
+  const input = new Uint8Array(quick ? 4096 : 64 * 1024);
+  const options = { seed: 1, vms: 1, procs: 1, guestBytes: 64 * 2 ** 20, input };
+  const world = new World({ ...options, listeners: [], sinks: [encoder] });
+  while (world.step());
+  encoder.flush();
+  const sent = [...codecsOf(decoder, history.pool).values()].map((codec) => {
+    let bytes = 0;
+    for (let frame = 0; frame < history.endFrame; frame++) {
+      const { firstSeq, lastSeq } = history.info(frame);
+      bytes += Buffer.byteLength(codec.events(firstSeq, lastSeq, history.frame(frame)));
+    }
+    return bytes;
+  });
+  const [frames = 0, json = 0] = sent;
+  const { bytes: disk, lastSeq } = history;
+  history.close();
+  const of = 'bytes of an event of a run on the wire, vsva.v1.json';
+  const figure = (name: string, bytes: number): Figure => ({
+    name,
+    ratio: bytes / json,
+    of,
+    value: bytes / lastSeq,
+    unit: 'bytes',
+  });
+  return [
+    figure(of, json),
+    figure('bytes of an event of a run on the wire, vsva.v1.msgpack', frames),
+    figure('bytes of an event of a run on disk, for viewers that go back', disk),
+  ];
+}
 
 function eventsOf(way: Way, { quick }: BenchOptions): number {
   const events = way === 'raw' || way === 'stream' ? 10_000_000 : 1_000_000;

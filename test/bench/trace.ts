@@ -12,11 +12,13 @@ import { schemaOf } from '../../trace/wire/layout.ts';
 import { World } from '../../vmm/scenario/world.ts';
 import { importAnew } from './anew.ts';
 import type { Figure, Group } from './measure.ts';
-import { figures, measure } from './measure.ts';
+import { against, figures, interleaved, measure } from './measure.ts';
 
 const MIB = 2 ** 20;
 
 const HIT = 'IOTLB hit, the line that tells of it left out';
+const SILENT = 'IOTLB hit, nobody listens';
+const RECORDED = 'IOTLB hit, recorded in frames';
 /** The line itself, in devices/vtd/translator.ts. */
 const HIT_LINE = /^ *if \(this\.#trace\.hot\) .*$/m;
 
@@ -38,16 +40,16 @@ export const trace: Group = {
     const untraced = (await importAnew(module, 'untraced', HIT_LINE)) as typeof import('./hits.ts');
     const silent = (await importAnew(module, 'silent')) as typeof import('./hits.ts');
     const recorded = (await importAnew(module, 'recorded')) as typeof import('./hits.ts');
-    const times = await measure(
-      [
-        untraced.hits(HIT),
-        silent.hits('IOTLB hit, nobody listens'),
-        recorded.hits('IOTLB hit, recorded in frames', recorder),
-      ],
+    const times = await interleaved(
+      [untraced.hits(HIT), silent.hits(SILENT), recorded.hits(RECORDED, recorder)],
       options,
     );
     if (frames === 0) throw new Error('nothing was recorded');
-    return [...figures(times, HIT), ...(await events(options))];
+    const hit = against(times, HIT, {
+      [SILENT]: 'trace-off/no-trace',
+      [RECORDED]: 'trace-recorded/no-trace',
+    });
+    return [...hit, ...(await events(options))];
   },
 };
 

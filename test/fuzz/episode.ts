@@ -103,6 +103,8 @@ class Episode {
     machine.scheduler.rethrow();
     const left = JSON.stringify(kernel.leftovers());
     if (left !== JSON.stringify(NOTHING)) throw new Error(`left behind: ${left}`);
+    const { taken } = kernel.memory;
+    if (taken !== 0) throw new Error(`left behind: ${taken} things in the kernel's memory`);
   }
 
   #settle(what: string, done: () => boolean): void {

@@ -31,7 +31,7 @@ for (const size of [0, 1, 4095, 4096, 4097, 1 << 20]) {
     t.is(machine.named('guest:iommu_sva_bind_device').length, 1);
     t.is(machine.named('guest:iommu_sva_unbind_device').length, 1);
     t.is(machine.named('guest:mm_move_root').length, 1);
-    t.is(machine.named('guest:wrmsr_ia32_pasid').length, 1);
+    t.is(machine.named('guest:write_msr').length, 1);
     const pages = Math.ceil(size / 4096);
     const middle = size === 0 ? 0 : Math.max(1, Math.floor(pages / 2));
     t.is(machine.accelerator.pageRequests, pages + middle);
@@ -187,7 +187,7 @@ test('the chain of causes leads from a page response back to the program step', 
     'guest:pasid_entry',
     'guest:mm_move_root',
     'guest:program',
-    'guest:exec',
+    'guest:sched_process_exec',
   ]);
   const response = machine.named('guest:page_group_response')[0]!;
   t.is(by.get(response.cause)?.def.name, 'guest:prq_report');

@@ -51,7 +51,7 @@ test('the first ENQCMD raises #GP and loads IA32_PASID; each thread has its own'
   });
   for (const thread of threads) t.is(bench.machine.run(bench.core.sched.run(thread)), 0);
   t.deepEqual(values, [0x8000_0001n, 0x8000_0002n]);
-  t.is(bench.machine.named('guest:wrmsr_ia32_pasid').length, 2);
+  t.is(bench.machine.named('guest:write_msr').length, 2);
 });
 
 test('ENQCMD without a bind is a general protection fault that ends the program', (t) => {

@@ -187,7 +187,7 @@ test('marks are bounded: the oldest go first, and marking anew makes young', (t)
   for (let i = 2; i < limit; i++) trace.mark('host', i);
   trace.cause = 2;
   trace.mark('host', 0);
-  trace.mark('host', limit);
+  for (let i = limit; i < 2 * limit; i++) trace.mark('host', i);
   const adopts = (address: number): boolean => {
     trace.cause = 0;
     trace.adopt('host', address);
@@ -195,6 +195,7 @@ test('marks are bounded: the oldest go first, and marking anew makes young', (t)
   };
   t.false(adopts(1), 'the oldest made room');
   t.true(adopts(0), 'marked anew, so no longer the oldest');
-  t.true(adopts(2));
+  t.false(adopts(2));
   t.true(adopts(limit));
+  t.true(adopts(2 * limit - 1));
 });

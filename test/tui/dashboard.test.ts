@@ -28,12 +28,15 @@ class Terminal {
   }
 
   show(source: Source, colours: boolean, signal?: AbortSignal): Promise<void> {
-    return showDashboard(source, {
-      stdin: this.stdin as unknown as NodeJS.ReadStream,
-      stdout: this.stdout as unknown as NodeJS.WriteStream,
-      colours,
-      ...(signal !== undefined && { signal }),
-    });
+    return showDashboard(
+      { source },
+      {
+        stdin: this.stdin as unknown as NodeJS.ReadStream,
+        stdout: this.stdout as unknown as NodeJS.WriteStream,
+        palette: colours ? 'sixteen' : 'none',
+        ...(signal !== undefined && { signal }),
+      },
+    );
   }
 
   async until(text: string): Promise<void> {
@@ -64,7 +67,7 @@ test.serial('it runs, hears keys, quits, and gives the screen back', async (t) =
   const shown = terminal.show(new Recording(), false);
   await terminal.until('VM exits');
   t.true(terminal.raw);
-  terminal.type('3');
+  terminal.type('6');
   await terminal.until('Why event');
   terminal.type('q');
   await shown;

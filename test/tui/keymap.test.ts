@@ -2,6 +2,7 @@ import test from 'ava';
 import {
   type Command,
   commandOf,
+  type Focus,
   groupsFor,
   KEYMAP,
   keyNames,
@@ -13,6 +14,8 @@ import {
 const NONE: Pressed = {
   upArrow: false,
   downArrow: false,
+  leftArrow: false,
+  rightArrow: false,
   pageDown: false,
   pageUp: false,
   home: false,
@@ -31,7 +34,11 @@ const NONE: Pressed = {
 const COMMANDS: Readonly<Record<Command, true>> = {
   overview: true,
   pasids: true,
+  objects: true,
+  faults: true,
+  queues: true,
   trace: true,
+  walkthrough: true,
   'next-view': true,
   'previous-view': true,
   down: true,
@@ -42,10 +49,24 @@ const COMMANDS: Readonly<Record<Command, true>> = {
   last: true,
   pause: true,
   step: true,
+  'step-back': true,
   phase: true,
+  'phase-back': true,
+  cause: true,
+  'cause-back': true,
+  beginning: true,
+  newest: true,
   faster: true,
   slower: true,
+  open: true,
+  address: true,
+  'earlier-write': true,
+  'later-write': true,
+  tours: true,
   filter: true,
+  search: true,
+  'next-match': true,
+  'previous-match': true,
   follow: true,
   cancel: true,
   accept: true,
@@ -54,12 +75,20 @@ const COMMANDS: Readonly<Record<Command, true>> = {
   quit: true,
 };
 
+const FOCI: readonly Focus[] = VIEWS.flatMap((view) =>
+  [false, true].flatMap((opened) => [false, true].map((typing) => ({ view, opened, typing }))),
+);
+
+const at = (view: Focus['view'], typing = false): Focus => ({ view, opened: false, typing });
+
 /** What Ink tells for each key that is no character. */
 const PRESSES: Readonly<Record<string, Partial<Pressed> & { readonly input?: string }>> = {
   Tab: { tab: true },
   'Shift+Tab': { tab: true, shift: true },
   Up: { upArrow: true },
   Down: { downArrow: true },
+  Left: { leftArrow: true },
+  Right: { rightArrow: true },
   PageUp: { pageUp: true },
   PageDown: { pageDown: true },
   Home: { home: true },
@@ -86,25 +115,29 @@ test('every key can be pressed, and its name comes back', (t) => {
 });
 
 test('no key means two things at once', (t) => {
-  for (const view of VIEWS) {
-    for (const typing of [false, true]) {
-      const names = groupsFor(view, typing).flatMap(({ keys }) => Object.keys(keys));
-      t.is(new Set(names).size, names.length, `${view} ${names.join(' ')}`);
-    }
+  for (const focus of FOCI) {
+    const names = groupsFor(focus).flatMap(({ keys }) => Object.keys(keys));
+    t.is(new Set(names).size, names.length, `${focus.view} ${names.join(' ')}`);
   }
 });
 
 test('quit and help are heard in every view, quit also while typing', (t) => {
-  for (const view of VIEWS) {
-    t.is(commandOf('q', view, false), 'quit');
-    t.is(commandOf('?', view, false), 'help');
-    t.is(commandOf('Ctrl+C', view, false), 'quit');
-    t.is(commandOf('Ctrl+C', view, true), 'quit');
+  for (const focus of FOCI) {
+    t.is(commandOf('Ctrl+C', focus), 'quit');
+    t.is(commandOf('q', focus), focus.typing ? undefined : 'quit');
+    t.is(commandOf('?', focus), focus.typing ? undefined : 'help');
   }
 });
 
-test('while a filter is typed, letters are letters', (t) => {
-  for (const name of ['q', 'j', '?', '1', 'Space']) t.is(commandOf(name, 'trace', true), undefined);
+test('every key is heard somewhere', (t) => {
+  const heard = new Set(FOCI.flatMap((focus) => groupsFor(focus)));
+  for (const group of KEYMAP) t.true(heard.has(group), group.written);
+});
+
+test('while something is typed, letters are letters', (t) => {
+  for (const name of ['q', 'j', '?', '1', 'Space']) {
+    t.is(commandOf(name, at('trace', true)), undefined);
+  }
   t.is(typed('Space'), ' ');
   t.is(typed('q'), 'q');
   t.is(typed('Enter'), undefined);
@@ -115,5 +148,5 @@ test('keys that come at once are heard one by one; chords are not taken for lett
   t.deepEqual(keyNames('jj .\r', NONE), ['j', 'j', 'Space', '.', 'Enter']);
   t.deepEqual(keyNames('q', { ...NONE, meta: true }), []);
   t.deepEqual(keyNames('q', { ...NONE, ctrl: true }), ['Ctrl+Q']);
-  t.is(commandOf('constructor', 'trace', false), undefined);
+  t.is(commandOf('constructor', at('trace')), undefined);
 });

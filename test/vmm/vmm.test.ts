@@ -252,7 +252,7 @@ test('a page fault: record, virtual queue, interrupt to the sleeping vCPU, respo
   t.is(seen[2], 32n);
   t.deepEqual(sys.responses, [{ cookie: 1, code: 0 }]);
   const fault = events.find((event) => event.def.name === 'vmm:fault_read');
-  const msi = events.find((event) => event.def.name === 'vmm:kvm_msi_set_irq');
+  const msi = events.find((event) => event.def.name === 'kvm:kvm_msi_set_irq');
   t.is(msi?.values['what'], 'VTD page request');
   const bySeq = new Map(events.map((event) => [event.seq, event]));
   let above = msi;

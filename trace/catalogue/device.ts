@@ -75,8 +75,8 @@ export const device = {
   error: event(
     'device',
     'dsa:swerr',
-    { device: 'sid', error: 'text', wq: 'id', pasid: 'pasid', address: 'iova' },
-    'an error that no completion record could hold',
+    { device: 'sid', error: 'text', wq: 'int', pasid: 'pasid', address: 'iova' },
+    'an error that no completion record could hold; a queue of -1: of none',
     'DSA register SWERR',
   ),
   interrupt: event(

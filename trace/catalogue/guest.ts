@@ -87,10 +87,10 @@ export const guest = {
   ),
   exec: event(
     'guest',
-    'guest:exec',
+    'guest:sched_process_exec',
     { vm: 'text', pid: 'id', name: 'text', pgd: 'gpa' },
     'a guest process starts',
-    'fs/exec.c',
+    'include/trace/events/sched.h: sched_process_exec',
   ),
   program: event(
     'guest',
@@ -201,10 +201,10 @@ export const guest = {
   ),
   pasidMsr: event(
     'guest',
-    'guest:wrmsr_ia32_pasid',
-    { vm: 'text', pid: 'id', value: 'hex' },
-    'the first ENQCMD raised #GP; the kernel loads the PASID and the instruction runs again',
-    'arch/x86/kernel/traps.c: try_fixup_enqcmd_gp',
+    'guest:write_msr',
+    { vm: 'text', pid: 'id', msr: 'hex', value: 'hex' },
+    'IA32_PASID is loaded: the first ENQCMD raised #GP, and the instruction runs again',
+    'arch/x86/include/asm/msr-trace.h: write_msr; traps.c: try_fixup_enqcmd_gp',
   ),
   completion: event(
     'guest',

@@ -11,16 +11,23 @@ export const host = {
   ),
   ioctl: event(
     'host',
-    'syscall:ioctl',
+    'syscalls:sys_enter_ioctl',
     { pid: 'id', fd: 'int', name: 'text', args: 'text' },
     'a user program asks the kernel through a device file',
-    'drivers/iommu/iommufd/main.c: iommufd_fops_ioctl; drivers/vfio',
+    'include/trace/events/syscalls.h: sys_enter_ioctl; drivers/iommu/iommufd/main.c; drivers/vfio',
   ),
   ioctlReturn: event(
     'host',
-    'syscall:ioctl_return',
+    'syscalls:sys_exit_ioctl',
     { pid: 'id', fd: 'int', name: 'text', result: 'text', out: 'text', reason: 'text' },
     'what the kernel answered and wrote back, and for a refusal the check that refused it',
+    'include/trace/events/syscalls.h: sys_exit_ioctl',
+  ),
+  refused: event(
+    'host',
+    'syscall:refused',
+    { pid: 'id', call: 'text', result: 'text', reason: 'text' },
+    'the kernel refused another call than an ioctl: which check it was',
     'ARCHITECTURE.md',
   ),
   objectNew: event(

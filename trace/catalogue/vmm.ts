@@ -11,7 +11,7 @@ export const vmm = {
   ),
   vmExit: event(
     'vmm',
-    'vmm:kvm_exit',
+    'kvm:kvm_exit',
     { vm: 'text', reason: 'text', what: 'text', address: 'gpa', bytes: 'bytes', value: 'text' },
     'the guest trapped to the VMM; `what` names the register behind the address, `value` is what a write stores',
     'arch/x86/kvm/trace.h: kvm_exit, kvm_mmio',
@@ -83,10 +83,10 @@ export const vmm = {
   ),
   msi: event(
     'vmm',
-    'vmm:kvm_msi_set_irq',
+    'kvm:kvm_msi_set_irq',
     { vm: 'text', vector: 'id', what: 'text' },
     'an interrupt is injected into the guest',
-    'arch/x86/kvm: kvm_msi_set_irq',
+    'include/trace/events/kvm.h: kvm_msi_set_irq',
   ),
   refused: event(
     'vmm',

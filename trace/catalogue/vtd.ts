@@ -50,8 +50,9 @@ export const vtd = {
       shift: 'id',
       perm: 'perm',
       loads: 'count',
+      hits: 'count',
     },
-    'a translation was not cached; the tables were walked',
+    'a translation was not cached; the tables were walked; `hits`: how many the IOTLB had so far',
     'VT-d spec 3.6, 3.7, 3.8',
   ),
   walkLevel: event(

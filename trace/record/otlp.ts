@@ -10,6 +10,7 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { type ReadableSpan, TracerProvider } from '@opentelemetry/sdk-trace';
 import { type EventRecord, KINDS } from '../event.ts';
+import { Recent } from '../recent.ts';
 import { whoOf } from '../story/kernel-line.ts';
 import { valueText } from '../story/text.ts';
 import type { Recording } from './reader.ts';
@@ -19,6 +20,9 @@ const BATCH = 512;
 
 /** Events are seldom caused by older ones: a span whose cause is older begins a tree of its own. */
 const CAUSES_KEPT = 1 << 18;
+
+/** How long a collector may take for a batch; one that is not there is tried for so long. */
+const TIMEOUT_MS = 3000;
 
 /** Events that one span may hold. */
 const MOST_EVENTS = 10_000;
@@ -32,7 +36,7 @@ const DONE = 0;
 export class OtlpError extends Error {}
 
 export interface OtlpOptions {
-  /** Where spans go: http://HOST:4318/v1/traces. */
+  /** Where spans go: http://HOST:4318/v1/traces; without a path, /v1/traces is meant. */
   readonly url: string;
   /** Real time of the beginning of virtual time, in milliseconds since 1970. */
   readonly epochMs: number;
@@ -45,7 +49,10 @@ export interface OtlpOptions {
  * @throws OtlpError; RecordingError where the recording is damaged
  */
 export async function exportOtlp(recording: Recording, options: OtlpOptions): Promise<number> {
-  const exporter = new OTLPTraceExporter({ url: options.url });
+  const exporter = new OTLPTraceExporter({
+    url: tracesUrl(options.url),
+    timeoutMillis: TIMEOUT_MS,
+  });
   const spans = new Spans(recording, options.epochMs);
   let sent = 0;
   try {
@@ -60,6 +67,13 @@ export async function exportOtlp(recording: Recording, options: OtlpOptions): Pr
   } finally {
     await exporter.shutdown();
   }
+}
+
+/** A collector's address is often given without the path that the protocol names. */
+function tracesUrl(text: string): string {
+  const url = new URL(text);
+  if (url.pathname === '/') url.pathname = '/v1/traces';
+  return url.href;
 }
 
 function send(exporter: OTLPTraceExporter, spans: ReadableSpan[]): Promise<number> {
@@ -79,7 +93,7 @@ class Spans {
   readonly #epoch: HrTime;
   readonly #open = new Map<number, Span>();
   /** By event: the span that it is, or is in. */
-  readonly #contexts = new Map<number, SpanContext>();
+  readonly #contexts = new Recent<number, SpanContext>(CAUSES_KEPT);
 
   constructor({ about }: Recording, epochMs: number) {
     const told: Record<string, string> = {};
@@ -114,7 +128,7 @@ class Spans {
     const holder = this.#open.get(cause);
     if (lasts !== true && holder !== undefined) {
       holder.addEvent(def.name, attributesOf(record), this.#time(ns));
-      this.#keep(seq, holder.spanContext());
+      this.#contexts.set(seq, holder.spanContext());
       return;
     }
     const parent = this.#contexts.get(cause);
@@ -124,7 +138,7 @@ class Spans {
       { startTime: this.#time(ns), attributes: attributesOf(record) },
       context,
     );
-    this.#keep(seq, span.spanContext());
+    this.#contexts.set(seq, span.spanContext());
     if (lasts === true) this.#open.set(seq, span);
     else span.end(this.#time(ns));
   }
@@ -136,15 +150,6 @@ class Spans {
 
   endAll(ns: number): void {
     for (const begin of [...this.#open.keys()]) this.end(begin, ns);
-  }
-
-  #keep(seq: number, context: SpanContext): void {
-    this.#contexts.set(seq, context);
-    if (this.#contexts.size <= CAUSES_KEPT) return;
-    for (const oldest of this.#contexts.keys()) {
-      this.#contexts.delete(oldest);
-      return;
-    }
   }
 
   #time(ns: number): HrTime {

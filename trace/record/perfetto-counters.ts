@@ -15,7 +15,8 @@ const num = ({ values }: EventRecord, field: string): number => Number(values[fi
 /** What is drawn as a line: queue depths, live PASIDs, page requests in flight, IOTLB hit rate. */
 export class Counters {
   readonly #values = new Map<string, number>();
-  readonly #hits = new Map<string, { hits: number; walks: number }>();
+  /** By unit. */
+  readonly #walks = new Map<string, number>();
 
   /** The counters that the event changes. */
   add(record: EventRecord): Counted[] {
@@ -36,9 +37,6 @@ export class Counters {
         return [this.#changed('host kernel', 'iommufd objects', 'objects', 1)];
       case 'iommufd:object_destroy':
         return [this.#changed('host kernel', 'iommufd objects', 'objects', -1)];
-      case 'vtd:iotlb_hit':
-        this.#lookup(record).hits++;
-        return [];
       case 'vtd:walk':
         return this.#rate(record);
       default:
@@ -56,22 +54,14 @@ export class Counters {
     return this.#changed(group, 'page requests in flight', 'requests', by);
   }
 
-  #lookup(record: EventRecord): { hits: number; walks: number } {
-    const unit = text(record, 'unit');
-    const known = this.#hits.get(unit);
-    if (known !== undefined) return known;
-    const fresh = { hits: 0, walks: 0 };
-    this.#hits.set(unit, fresh);
-    return fresh;
-  }
-
-  /** Told at each walk, so that a flood of hits is one value. */
+  /** A walk tells how many hits there were before it, recorded or not. */
   #rate(record: EventRecord): Counted[] {
-    const lookups = this.#lookup(record);
-    lookups.walks++;
     const unit = text(record, 'unit');
+    const walks = (this.#walks.get(unit) ?? 0) + 1;
+    this.#walks.set(unit, walks);
     const group = unit === 'host' ? 'VT-d unit' : `VT-d unit of ${unit} (virtual)`;
-    const value = (100 * lookups.hits) / (lookups.hits + lookups.walks);
+    const hits = num(record, 'hits');
+    const value = (100 * hits) / (hits + walks);
     return [{ group, name: 'IOTLB hit rate', unit: '%', value }];
   }
 

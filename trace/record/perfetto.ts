@@ -1,5 +1,6 @@
 import { type EventRecord, type FieldKind, type FieldValue, KINDS } from '../event.ts';
 import { valueText } from '../story/text.ts';
+import { Arrows } from './arrows.ts';
 import { Counters } from './perfetto-counters.ts';
 import {
   type Annotation,
@@ -9,7 +10,7 @@ import {
   SEQUENCE,
   type TracePacket,
 } from './perfetto-schema.ts';
-import { type Lane, placeOf, Tracks } from './perfetto-tracks.ts';
+import { type Lane, Tracks } from './perfetto-tracks.ts';
 import type { Recording } from './reader.ts';
 
 /** Packets encoded at once. */
@@ -36,7 +37,7 @@ export class PerfettoExport {
   }
 
   /**
-   * The trace in parts. Memory does not grow with the recording but by the arrows.
+   * The trace in parts. Memory grows with the recording by eight bytes an event.
    * @throws RecordingError where it is damaged
    */
   *chunks(): Generator<Uint8Array> {
@@ -57,23 +58,9 @@ export class PerfettoExport {
     yield this.#flush();
   }
 
-  /** For each event that led to one on another timeline: which. */
-  #arrows(): Map<number, number[]> {
-    const groups = new Map<number, string>();
-    const arrows = new Map<number, number[]>();
-    for (const record of this.#recording.records({}, (id) => this.#isCold(id))) {
-      const { seq, cause } = record;
-      const { group, track } = placeOf(record);
-      const place = `${group}/${track}`;
-      const from = groups.get(cause);
-      if (from !== undefined && from !== place) {
-        const effects = arrows.get(cause);
-        if (effects === undefined) arrows.set(cause, [seq]);
-        else effects.push(seq);
-      }
-      groups.set(seq, place);
-      if (groups.size > CAUSES_KEPT) groups.delete(groups.keys().next().value!);
-    }
+  #arrows(): Arrows {
+    const arrows = new Arrows();
+    for (const record of this.#recording.records({}, (id) => this.#isCold(id))) arrows.add(record);
     return arrows;
   }
 
@@ -81,7 +68,7 @@ export class PerfettoExport {
     return this.#recording.layouts[id]?.hot !== true;
   }
 
-  #event(record: EventRecord, arrows: ReadonlyMap<number, number[]>): void {
+  #event(record: EventRecord, arrows: Arrows): void {
     for (const { group, name, unit, value } of this.#counters.add(record)) {
       const track_uuid = this.#tracks.counter(group, name, unit);
       const type = EVENT_TYPE.COUNTER;
@@ -89,11 +76,11 @@ export class PerfettoExport {
       this.#put({ timestamp: record.ns, track_event: counted });
     }
     if (record.def.hot === true) return;
-    const { seq, cause, ns, def } = record;
+    const { seq, ns, def } = record;
     const lasts = record.span === true;
     const lane = lasts ? this.#tracks.begin(record) : this.#tracks.at(record);
-    const flow_ids = arrows.get(seq) ?? [];
-    const ends = arrows.get(cause)?.includes(seq) === true ? [seq] : [];
+    const flow_ids = arrows.from(seq);
+    const ends = arrows.to(seq) ? [seq] : [];
     const debug_annotations = [
       this.#annotation('seq', 'int', seq),
       ...Object.entries(def.fields).flatMap(([field, kind]) => {
@@ -158,9 +145,6 @@ export class PerfettoExport {
     return bytes;
   }
 }
-
-/** Causes are seldom older than so many events: an arrow from further back is not drawn. */
-const CAUSES_KEPT = 1 << 18;
 
 /** Names under numbers, told once. */
 class Names {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { CATALOGUE } from '../catalogue/all.ts';
 import type { EventRecord } from '../event.ts';
@@ -66,7 +66,8 @@ export class Recording {
 
   /** @throws RecordingError; errors of the file system as they are */
   static open(path: string): Recording {
-    const fd = openSync(path, 'r');
+    // Not to wait for who would write into a pipe.
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       return new Recording(path, fd);
     } catch (error) {

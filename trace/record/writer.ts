@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { EMPTY_STATE, reduceFrame, type State, stateToJson } from '../state/state.ts';
 import { FrameDecoder } from '../wire/decoder.ts';
@@ -45,7 +45,7 @@ export class RecordingWriter {
 
   constructor(path: string, { schema, program, command, options }: RecordingOptions) {
     this.#decoder = new FrameDecoder(schema);
-    this.#fd = openSync(path, 'w');
+    this.#fd = openFile(path);
     const meta: Meta = { format: FORMAT, program, command, options, schema };
     this.#put(FILE_MAGIC);
     this.#put(sealed(jsonFrame(FRAME.META, 0, 0, meta)));
@@ -130,6 +130,16 @@ export class RecordingWriter {
     for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
     this.#at += bytes.length;
   }
+}
+
+const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK } = constants;
+
+/** A pipe is refused, and nobody waits for its reader: a recording is read in any order. */
+function openFile(path: string): number {
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, 0o666);
+  if (!fstatSync(fd).isFIFO()) return fd;
+  closeSync(fd);
+  throw new Error('it is a pipe, and a recording is a file');
 }
 
 function sealed(frame: Uint8Array): Uint8Array {

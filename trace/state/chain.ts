@@ -23,9 +23,9 @@ export interface Link {
 const ofHost = (record: EventRecord): number => (text(record, 'unit') === 'host' ? 1 : 0);
 
 export const LINKS: readonly Link[] = [
-  { from: 'guest', to: 'vmm', label: 'VM exits', event: 'vmm:kvm_exit' },
-  { from: 'vmm', to: 'guest', label: 'interrupts', event: 'vmm:kvm_msi_set_irq' },
-  { from: 'vmm', to: 'host', label: 'ioctls', event: 'syscall:ioctl' },
+  { from: 'guest', to: 'vmm', label: 'VM exits', event: 'kvm:kvm_exit' },
+  { from: 'vmm', to: 'guest', label: 'interrupts', event: 'kvm:kvm_msi_set_irq' },
+  { from: 'vmm', to: 'host', label: 'ioctls', event: 'syscalls:sys_enter_ioctl' },
   { from: 'host', to: 'vmm', label: 'page requests', event: 'vmm:fault_read' },
   { from: 'host', to: 'vtd', label: 'invalidations', event: 'vtd:inv_desc', by: ofHost },
   { from: 'vtd', to: 'host', label: 'page requests', event: 'intel_iommu:prq_report' },

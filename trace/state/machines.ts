@@ -100,7 +100,7 @@ export const reduceMachines = reducer<MachinesState, Draft>(
       })),
     'vmm:stop': (draft, r) =>
       change(draft, text(r, 'vm'), (vm) => ({ ...vm, status: 'gone' as const })),
-    'guest:exec': (draft, r) =>
+    'guest:sched_process_exec': (draft, r) =>
       changeProcess(draft, text(r, 'vm'), num(r, 'pid'), {
         name: text(r, 'name'),
         pgd: hexOf(r.values['pgd']),

@@ -47,7 +47,7 @@ const TELLERS: Readonly<Record<string, Teller>> = {
     text(r, 'status') === 'SUCCESS'
       ? undefined
       : bad(`${who(r)}: ${text(r, 'operation')} ended with ${text(r, 'status')}.`),
-  'syscall:ioctl_return': (r) =>
+  'syscalls:sys_exit_ioctl': (r) =>
     text(r, 'result').startsWith('-')
       ? bad(`${text(r, 'name')} was refused with ${text(r, 'result')}: ${text(r, 'reason')}`)
       : undefined,

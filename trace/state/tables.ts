@@ -15,6 +15,8 @@ export interface PasidEntry {
   readonly entry: string;
   /** The 512 bits as eight words, lowest first, hexadecimal. */
   readonly words: readonly string[];
+  /** The words before the write, as far as it told them. */
+  readonly before: readonly string[];
   readonly seq: number;
   readonly ns: number;
 }
@@ -84,6 +86,7 @@ function entry(draft: Draft, r: EventRecord, space: string, device: string): voi
     change: text(r, 'change'),
     entry: text(r, 'entry'),
     words,
+    before: Array.from({ length: ENTRY_WORDS }, (_, i) => hexOf(r, `old${i}`)),
     seq: r.seq,
     ns: r.ns,
   };

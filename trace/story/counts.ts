@@ -82,10 +82,10 @@ export class Tally {
           this.counts.iotlbHits += Number(values['iotlbHits']);
         }
         break;
-      case 'vmm:kvm_exit':
+      case 'kvm:kvm_exit':
         this.counts.vmExits++;
         break;
-      case 'syscall:ioctl':
+      case 'syscalls:sys_enter_ioctl':
         this.counts.ioctls++;
         break;
     }

@@ -43,10 +43,17 @@ const HIDDEN = new Set(['old0', 'old1', 'old2']);
 /** Numbers of objects where 0 means that there is none. */
 const NONE_AT_ZERO = new Set(['hwpt', 'old', 'parent']);
 
+/** Without the subsystem; a system call by its name, as `perf trace` tells it. */
+const shortName = (name: string): string =>
+  name
+    .slice(name.indexOf(':') + 1)
+    .replace(/^sys_enter_/, '')
+    .replace(/^sys_exit_(.*)/, '$1_return');
+
 /** The event's name as a reader of the kernel knows it, and its values, ready to be wrapped. */
 export function eventWords(record: EventRecord, withVm: boolean): string[] {
   const { def, values } = record;
-  const words = [def.name.slice(def.name.indexOf(':') + 1)];
+  const words = [shortName(def.name)];
   for (const [field, kind] of Object.entries(def.fields)) {
     const value = values[field];
     if (value === undefined || value === '' || (SILENT.has(field) && !withVm)) continue;

@@ -1,6 +1,7 @@
 import { Packr, Unpackr } from 'msgpackr';
 import type { FrameDecoder } from '../wire/decoder.ts';
 import { itemJson } from '../wire/json.ts';
+import { type FramePool, HEADROOM } from './frame-pool.ts';
 import { checkPlain } from './plain-msgpack.ts';
 import { BadRequest, type ServerMessage, SUBPROTOCOL } from './protocol.ts';
 
@@ -54,9 +55,8 @@ const FLOAT_64 = 0xcb;
 const UINT_32 = 0xce;
 const BIN_32 = 0xc6;
 
-/** The `events` message, made by hand: its frame is copied once, into its place. */
-const packEvents = remembering((from, to, frame) => {
-  const bytes = Buffer.allocUnsafe(64 + frame.length);
+/** The `events` message up to its frame, made by hand. Returns its length, at most HEADROOM. */
+function writeHead(bytes: Buffer, from: number, to: number, frame: Uint8Array): number {
   let at = bytes.writeUInt8(FIXMAP_5, 0);
   const text = (value: string): void => {
     at = bytes.writeUInt8(FIXSTR | value.length, at);
@@ -75,15 +75,27 @@ const packEvents = remembering((from, to, frame) => {
   number('count', countOf(frame));
   text('data');
   at = bytes.writeUInt8(BIN_32, at);
-  at = bytes.writeUInt32BE(frame.length, at);
-  bytes.set(frame, at);
-  return bytes.subarray(0, at + frame.length);
-});
+  return bytes.writeUInt32BE(frame.length, at);
+}
 
-const MSGPACK: Codec = {
+/** Where a frame has room before it the message is made in place, else around a copy. */
+const packEvents = (pool: FramePool | undefined) =>
+  remembering((from, to, frame) => {
+    const head = Buffer.alloc(HEADROOM);
+    const length = writeHead(head, from, to, frame);
+    const begin = HEADROOM - length;
+    if (pool?.has(frame) === true) {
+      const bytes = Buffer.from(frame.buffer, begin, length + frame.length);
+      bytes.set(head.subarray(0, length));
+      return bytes;
+    }
+    return Buffer.concat([head.subarray(0, length), frame]);
+  });
+
+const msgpackCodec = (pool: FramePool | undefined): Codec => ({
   subprotocol: SUBPROTOCOL.MSGPACK,
   encode: (message) => packr.pack(message),
-  events: packEvents,
+  events: packEvents(pool),
   embed: (frames) => ({ frames }),
   decode(data, isBinary) {
     if (!isBinary)
@@ -95,7 +107,7 @@ const MSGPACK: Codec = {
       throw new BadRequest('bad_message', 'not one whole MessagePack value');
     }
   },
-};
+});
 
 function jsonCodec(decoder: FrameDecoder): Codec {
   const items = (frame: Uint8Array): unknown[] =>
@@ -124,7 +136,11 @@ function jsonCodec(decoder: FrameDecoder): Codec {
   };
 }
 
-/** The spellings of a server's run, by subprotocol. */
-export function codecsOf(decoder: FrameDecoder): ReadonlyMap<string, Codec> {
-  return new Map([MSGPACK, jsonCodec(decoder)].map((codec) => [codec.subprotocol, codec]));
+/**
+ * The spellings of a run, by subprotocol.
+ * @param pool where its frames are
+ */
+export function codecsOf(decoder: FrameDecoder, pool?: FramePool): ReadonlyMap<string, Codec> {
+  const codecs = [msgpackCodec(pool), jsonCodec(decoder)];
+  return new Map(codecs.map((codec) => [codec.subprotocol, codec]));
 }

@@ -1,4 +1,5 @@
 import type { State } from '../state/state.ts';
+import type { FramePool } from './frame-pool.ts';
 
 /** A frame of a history, without its bytes. */
 export interface FrameInfo {
@@ -27,9 +28,13 @@ export interface History {
   readonly ns: number;
   /** Bytes of all frames so far. */
   readonly bytes: number;
+  /** Where the memory of frames is that it lends. */
+  readonly pool?: FramePool;
   /** RangeError when it is not held, as of the others below. */
   info(frame: number): FrameInfo;
   frame(frame: number): Uint8Array;
+  /** The same, in memory of the pool that the caller has to release. */
+  lend?(frame: number): Uint8Array;
   /** The frame with the event, or with the first after it; `endFrame` where that is still to come. */
   frameOfSeq(seq: number): number;
   /** The last event at or before the time; firstSeq - 1 where there is none. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { EMPTY_STATE, reduceFrame, type State } from '../state/state.ts';
 import type { FrameDecoder } from '../wire/decoder.ts';
 import { END_ID } from '../wire/layout.ts';
+import { FramePool } from './frame-pool.ts';
 import type { FrameInfo, History } from './history.ts';
 
 /** Bytes of a segment: what goes at once when the history is full. */
@@ -14,7 +15,7 @@ const SEGMENT_BYTES = 64 * 2 ** 20;
 const STATE_EVERY = 32;
 
 /** Frames kept in memory too: most viewers read the newest. */
-const RECENT = 64;
+const RECENT = 256;
 
 /** A file without a name, so that nothing is left of it however the server ends. */
 interface Segment {
@@ -43,6 +44,7 @@ export interface LiveHistoryOptions {
  * not grow with the run. What is reduced of it, the state, is kept at intervals.
  */
 export class LiveHistory implements History {
+  readonly pool = new FramePool();
   readonly #decoder: FrameDecoder;
   readonly #segmentBytes: number;
   readonly #segmentsMost: number;
@@ -93,7 +95,7 @@ export class LiveHistory implements History {
   }
 
   /**
-   * Adds a frame, which the history keeps.
+   * Adds a frame, which the history keeps, and lets go of in its pool if it is from there.
    * @throws FrameError when it is none; the error of the file system when it cannot be written
    */
   append(bytes: Uint8Array): void {
@@ -123,7 +125,10 @@ export class LiveHistory implements History {
     this.#ns = view.lastNs;
     this.#state = reduceFrame(this.#state, view, this.#decoder.layouts);
     this.#recent.set(frame, bytes);
+    const old = this.#recent.get(frame - RECENT);
+    if (old === undefined) return;
     this.#recent.delete(frame - RECENT);
+    this.pool.release(old);
   }
 
   info(frame: number): FrameInfo {
@@ -131,10 +136,18 @@ export class LiveHistory implements History {
   }
 
   frame(frame: number): Uint8Array {
+    return this.#recent.get(frame) ?? this.#read(frame, new Uint8Array(this.#entry(frame).length));
+  }
+
+  lend(frame: number): Uint8Array {
     const recent = this.#recent.get(frame);
-    if (recent !== undefined) return recent;
+    if (recent === undefined) return this.#read(frame, this.pool.take(this.#entry(frame).length));
+    this.pool.hold(recent);
+    return recent;
+  }
+
+  #read(frame: number, bytes: Uint8Array): Uint8Array {
     const { segment, at, length } = this.#entry(frame);
-    const bytes = new Uint8Array(length);
     for (let got = 0; got < length; ) {
       const count = readSync(segment.fd, bytes, got, length - got, at + got);
       if (count === 0) throw new RangeError(`frame ${frame} is cut in the history's file`);

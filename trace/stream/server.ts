@@ -71,6 +71,8 @@ export interface StreamServerOptions {
   readonly heartbeatMs?: number;
   /** In which the head of a request must have come; default 10 seconds. */
   readonly headMs?: number;
+  /** Viewers at once; default 1000. */
+  readonly mostViewers?: number;
 }
 
 interface Viewer {
@@ -132,7 +134,7 @@ export class StreamServer {
     }
     this.#options = options;
     this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS;
-    this.#codecs = codecsOf(options.decoder);
+    this.#codecs = codecsOf(options.decoder, options.engine.history.pool);
     const headMs = options.headMs ?? HEAD_MS;
     const limits = { headersTimeout: headMs, requestTimeout: headMs, keepAliveTimeout: headMs };
     this.#http = createServer(
@@ -144,7 +146,8 @@ export class StreamServer {
       noServer: true,
       maxPayload: MAX_REQUEST_BYTES,
       perMessageDeflate: false,
-      handleProtocols: (offered) => pickProtocol(offered) ?? false,
+      // Without one a viewer would not see why: whatever it asked for, and then it is told.
+      handleProtocols: (offered) => pickProtocol(offered) ?? [...offered][0] ?? false,
     });
     this.#http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
   }
@@ -239,15 +242,16 @@ export class StreamServer {
       return;
     }
     const rights = rightsOf(request, this.#options);
-    if (this.#viewers.size >= MOST_VIEWERS) {
-      refuse('503 Service Unavailable', `there are ${MOST_VIEWERS} viewers already\n`);
+    const { mostViewers = MOST_VIEWERS } = this.#options;
+    if (this.#viewers.size >= mostViewers) {
+      refuse('503 Service Unavailable', `there are ${mostViewers} viewers already\n`);
       return;
     }
     this.#sockets.handleUpgrade(request, socket, head, (viewer) => {
       viewer.on('error', () => viewer.terminate());
       if (rights === undefined) {
         viewer.close(CLOSE.UNAUTHORIZED, 'a token is needed: ?token=... or Authorization: Bearer');
-      } else if (viewer.protocol === '') {
+      } else if (!this.#codecs.has(viewer.protocol)) {
         const known = Object.values(SUBPROTOCOL).join(', ');
         viewer.close(CLOSE.NO_COMMON_PROTOCOL, `this server speaks ${known}`);
       } else this.#welcome(viewer, rights);
@@ -257,14 +261,19 @@ export class StreamServer {
   #welcome(socket: WebSocket, granted: readonly Control[]): void {
     const { engine, decoder, schema, program } = this.#options;
     const codec = this.#codecs.get(socket.protocol)!;
-    const taken = (): void => this.#wake();
+    const { pool } = engine.history;
     const line = {
       get waiting(): number {
         return socket.bufferedAmount;
       },
-      send(data: string | Uint8Array): void {
+      send: (data: string | Uint8Array, frame?: Uint8Array): void => {
         viewer.sentAt = performance.now();
-        if (socket.readyState === socket.OPEN) socket.send(data, taken);
+        if (socket.readyState !== socket.OPEN) return;
+        if (frame !== undefined) pool?.hold(frame);
+        socket.send(data, () => {
+          if (frame !== undefined) pool?.release(frame);
+          this.#wake();
+        });
       },
     };
     const session = new Session({

@@ -24,7 +24,8 @@ import {
 export interface Line {
   /** Bytes that the viewer has not taken yet. */
   readonly waiting: number;
-  send(data: string | Uint8Array): void;
+  /** @param frame whose memory the message may lie in: it is needed until it is sent */
+  send(data: string | Uint8Array, frame?: Uint8Array): void;
 }
 
 /** Bytes that may wait for a viewer; what it has not taken beyond them is not even made. */
@@ -162,11 +163,13 @@ export class Session {
   /** Paused where the viewer stands still, else as the run is, once the viewer has seen it all. */
   #runState(): RunState {
     const { state, history, mode } = this.#options.engine;
-    if (this.#subscribed && this.#seq < history.lastSeq) {
-      if (this.#limit <= this.#seq && !this.#paces) return 'paused';
-      if (mode === 'replay' || state === 'ended' || state === 'failed') return 'running';
-    }
-    return state;
+    if (!this.#subscribed) return state;
+    const hasMore = this.#seq < history.lastSeq;
+    const isOver = state === 'ended' || state === 'failed';
+    const steps = this.#limit > this.#seq || this.#phaseFrom !== undefined;
+    if (this.#limit !== Infinity && steps && (hasMore || !isOver)) return 'running';
+    if (hasMore && this.#limit <= this.#seq && !this.#paces) return 'paused';
+    return hasMore && (mode === 'replay' || isOver) ? 'running' : state;
   }
 
   get #paces(): boolean {
@@ -368,8 +371,10 @@ export class Session {
     for (let range = this.#next(); range !== undefined && this.#hasRoom; range = this.#next()) {
       const { from, to, whole } = range;
       const isAll = this.#filter === undefined && whole;
-      const part = isAll ? history.frame(this.#frame) : this.#part(from, to);
-      if (part !== undefined || to >= from) line.send(codec.events(from, to, part));
+      const lent = isAll ? history.lend?.(this.#frame) : undefined;
+      const part = lent ?? (isAll ? history.frame(this.#frame) : this.#part(from, to));
+      if (part !== undefined || to >= from) line.send(codec.events(from, to, part), part);
+      if (lent !== undefined) history.pool?.release(lent);
       this.#seq = Math.max(this.#seq, to);
       if (to === history.info(this.#frame).lastSeq) this.#frame++;
       if (now() >= until) return;

@@ -16,8 +16,8 @@ export interface Report {
   readonly reason?: string;
 }
 
-/** Frames taken at once, before sockets have their turn. */
-const GULP = 32;
+/** Frames taken at once, before sockets have their turn: twice the ring. */
+const GULP = 128;
 
 /** How the thread is reached. */
 export interface Thread {
@@ -35,6 +35,9 @@ export class LiveEngine implements Engine {
   onChange: () => void = () => undefined;
   readonly #thread: Thread;
   #closed = false;
+  /** The ring may still have events, so that what came last of the run waits. */
+  #collecting = false;
+  #final: Report | undefined;
 
   constructor(
     mode: 'live' | 'exec',
@@ -68,8 +71,22 @@ export class LiveEngine implements Engine {
     this.onChange();
   }
 
-  /** The thread has another state. Once it has ended or failed it stays so. */
-  report({ state, reason }: Report): void {
+  /**
+   * The thread has another state. Once it has ended or failed it stays so, and that is told when all
+   * of its events are there.
+   */
+  report(report: Report): void {
+    const isFinal = report.state === 'ended' || report.state === 'failed';
+    if (isFinal && this.#collecting) this.#final ??= report;
+    else this.#become(report);
+  }
+
+  /** The run is over for viewers, whatever is still to come. */
+  fail(reason: string): void {
+    this.#become({ state: 'failed', reason });
+  }
+
+  #become({ state, reason }: Report): void {
     if (this.state === 'ended' || this.state === 'failed') return;
     this.state = state;
     this.reason = reason;
@@ -77,20 +94,34 @@ export class LiveEngine implements Engine {
   }
 
   /**
-   * Moves frames from the ring into the history until the ring's writer has closed.
+   * Moves frames from the ring into the history until the ring's writer has closed. When they cannot
+   * be kept any more the run has failed for viewers; it goes on by itself, so that no program hangs.
    * @param keep told of each frame too: a recording
    */
   async collect(ring: RingReader, keep?: (frame: Uint8Array) => void): Promise<void> {
+    this.#collecting = true;
     while (!ring.ended && !this.#closed) {
       await ring.wait(1000);
       for (let i = 0; i < GULP; i++) {
-        const frame = ring.take();
+        const frame = ring.take(this.history.pool.take);
         if (frame === undefined) break;
-        this.history.append(frame);
-        keep?.(frame);
+        this.#keep(frame, keep);
       }
       this.onChange();
       await new Promise(setImmediate);
+    }
+    this.#collecting = false;
+    if (this.#final !== undefined) this.#become(this.#final);
+  }
+
+  #keep(frame: Uint8Array, keep?: (frame: Uint8Array) => void): void {
+    if (this.state === 'failed') return;
+    try {
+      this.history.append(frame);
+      keep?.(frame);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.fail(`the trace cannot be kept: ${why}`);
     }
   }
 

@@ -31,10 +31,8 @@ export class Chain {
       section.append(
         el(
           'div',
-          {},
-          ...LINKS.flatMap(({ from, to }, n) =>
-            between(from, to) === i ? [this.#links[n]!, ' '] : [],
-          ),
+          { class: 'gap' },
+          ...LINKS.flatMap(({ from, to }, n) => (between(from, to) === i ? [this.#links[n]!] : [])),
         ),
       );
     });

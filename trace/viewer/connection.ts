@@ -1,6 +1,6 @@
 import type { EventRecord } from '../event.ts';
 import { type State, type StateJson, stateFromJson } from '../state/state.ts';
-import { type EventJson, type JsonItem, recordFromJson } from '../wire/json.ts';
+import { type EndJson, type EventJson, type JsonItem, recordFromJson } from '../wire/json.ts';
 import { type Layout, layoutsOfSchema, type Schema } from '../wire/layout.ts';
 
 const FIRST_RETRY_MS = 250;
@@ -30,7 +30,9 @@ export interface Status {
 export interface Listener {
   hello(hello: Hello, layouts: readonly Layout[]): void;
   snapshot(state: State, seq: number, why: string): void;
-  events(records: readonly EventRecord[], to: number): void;
+  events(records: readonly EventRecord[], ends: readonly EndJson[], to: number): void;
+  /** The run has come so far, wherever the page stands. */
+  newest(seq: number): void;
   dropped(count: number): void;
   status(status: Status): void;
   lost(retryMs: number): void;
@@ -95,6 +97,17 @@ export class Connection {
     return this.#records(events as JsonItem[]);
   }
 
+  /** Events in a row, as far as the server holds them. */
+  async range(from: number, count: number): Promise<EventRecord[]> {
+    const { events } = await this.request('fetch', { from, count });
+    return this.#records(events as JsonItem[]);
+  }
+
+  #events(items: readonly JsonItem[]): void {
+    const ends = items.filter((item) => 'end' in item);
+    this.#listener.events(this.#records(items), ends, this.#seq);
+  }
+
   #records(items: readonly JsonItem[]): EventRecord[] {
     return items.flatMap((item) =>
       'name' in item ? (recordFromJson(this.#byName, item satisfies EventJson) ?? []) : [],
@@ -118,7 +131,10 @@ export class Connection {
       }
       case 'events':
         this.#seq = Number(message['to']);
-        this.#listener.events(this.#records(message['events'] as JsonItem[]), this.#seq);
+        this.#events(message['events'] as JsonItem[]);
+        break;
+      case 'heartbeat':
+        this.#listener.newest(Number(message['seq']));
         break;
       case 'dropped':
         this.#seq = Number(message['to']);

@@ -98,7 +98,7 @@ export class Controls {
   }
 
   #show(): void {
-    const { hello, status, link, seq, state, dropped } = this.#model;
+    const { hello, status, link, seq, state, dropped, newest } = this.#model;
     const connection = byId('connection');
     connection.dataset['state'] = link;
     connection.textContent = link === 'live' ? (hello?.mode ?? '') : link;
@@ -106,7 +106,8 @@ export class Controls {
     run.dataset['state'] = status?.state ?? '';
     run.textContent = `${status?.state ?? ''}${status?.reason === undefined ? '' : `: ${status.reason}`}`;
     byId('clock').textContent = timeText(state.run.ns);
-    byId('position').textContent = `event ${seq}${dropped === 0 ? '' : ` (${dropped} skipped)`}`;
+    byId('position').textContent =
+      `event ${seq} of ${newest}${dropped === 0 ? '' : ` (${dropped} skipped)`}`;
     byId('phase').textContent = state.run.phase;
     this.#play.textContent = this.stands ? '▶' : '‖';
     this.#play.title = this.stands ? 'Go on (space)' : 'Pause (space)';
@@ -117,9 +118,8 @@ export class Controls {
     }
     this.#speed.disabled = link !== 'live' || !granted.has('speed');
     this.#seek.disabled = link !== 'live' || !granted.has('seek');
-    this.#seek.max = String(
-      Math.max(seq, status?.seq ?? 0, hello?.lastSeq ?? 0, Number(this.#seek.max)),
-    );
+    this.#seek.max = String(newest);
+    this.#seek.setAttribute('aria-valuetext', `event ${seq} of ${newest}`);
     if (document.activeElement !== this.#seek) this.#seek.value = String(seq);
   }
 }

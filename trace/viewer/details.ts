@@ -4,6 +4,7 @@ import { eventWords, timeText, valueText } from '../story/text.ts';
 import type { Connection } from './connection.ts';
 import { el, grid } from './dom.ts';
 import type { Model } from './model.ts';
+import { fields } from './tables.ts';
 
 /** Causes shown of one event. */
 const MOST_CAUSES = 64;
@@ -34,11 +35,20 @@ export class Details {
       el('p', {}, `${def.meaning}.`),
       el('p', { class: 'source' }, `${timeText(ns)} (${ns} ns) · ${def.source}`),
       grid(['field', 'value', 'what it is'], rows),
+      ...this.#decoded(record),
       el('h2', {}, 'What led to it'),
       el('div', { id: 'causes' }, ...this.#causes(record)),
       el('h2', {}, 'What it caused'),
       el('div', { id: 'effects' }, ...this.#effects(record)),
     ];
+  }
+
+  /** Of a PASID table entry: its fields, and what was written over. */
+  #decoded({ values }: EventRecord): Node[] {
+    if (values['qw0'] === undefined || values['pasid'] === undefined) return [];
+    const words = (name: string): bigint[] =>
+      [0, 1, 2].map((i) => BigInt(values[`${name}${i}`] ?? values[`qw${i}`] ?? 0));
+    return [el('h2', {}, 'The entry, decoded'), fields(words('qw'), words('old'))];
   }
 
   #causes(record: EventRecord): Node[] {

@@ -33,10 +33,13 @@ export function grid(
   if (rows.length === 0) return el('p', { class: 'empty', ...attributes }, 'none yet');
   const cell = (tag: 'th' | 'td', child: Child): HTMLElement =>
     el(tag, { class: typeof child === 'number' ? 'n' : undefined }, child);
+  const isNumber = (column: number): boolean => rows.some((row) => typeof row[column] === 'number');
+  const head = (text: string, column: number): HTMLElement =>
+    el('th', { scope: 'col', class: isNumber(column) ? 'n' : undefined }, text);
   return el(
     'table',
     attributes,
-    el('thead', {}, el('tr', {}, ...heads.map((head) => el('th', {}, head)))),
+    el('thead', {}, el('tr', {}, ...heads.map(head))),
     el('tbody', {}, ...rows.map((row) => el('tr', {}, ...row.map((child) => cell('td', child))))),
   );
 }

@@ -3,12 +3,14 @@ import { eventWords, timeText } from '../story/text.ts';
 import type { Filter } from '../wire/filter.ts';
 import { byId, el } from './dom.ts';
 import { type Model, placeOf } from './model.ts';
+import type { Past } from './past.ts';
 
 const ROW = 20;
 
 /** The events that match the filter; only rows that can be seen are there. */
 export class EventList {
   readonly #model: Model;
+  readonly #past: Past;
   readonly #list = byId('list');
   readonly #spacer = el('div');
   readonly #words = el('input', {
@@ -36,15 +38,26 @@ export class EventList {
   readonly #vm = el('input', { class: 'short', placeholder: 'VM', 'aria-label': 'VM' });
   #revealed = 0;
 
-  constructor(model: Model) {
+  readonly #earlier = el('button', { id: 'earlier', type: 'button' }, 'Load earlier events');
+
+  constructor(model: Model, past: Past) {
     this.#model = model;
+    this.#past = past;
     this.#list.append(this.#spacer);
+    this.#list.before(this.#earlier);
+    this.#earlier.addEventListener('click', () => past.load());
     const form = byId('filters');
     form.append(this.#words, this.#layer, this.#names, this.#pasid, this.#vm);
     form.addEventListener('input', () => this.#filter());
-    form.addEventListener('submit', (event) => {
-      event.preventDefault();
-      this.#list.focus();
+    form.addEventListener('submit', (event) => event.preventDefault());
+    form.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') this.#list.focus();
+    });
+    // Rows are made anew while events come: a click is the list's, whatever was under it.
+    this.#list.addEventListener('click', (event) => {
+      const y = event.clientY - this.#list.getBoundingClientRect().top + this.#list.scrollTop;
+      const record = model.shown[Math.floor(y / ROW)];
+      if (record !== undefined) model.select(record.seq);
     });
     this.#list.addEventListener('scroll', () => this.#draw());
     new ResizeObserver(() => this.#draw()).observe(this.#list);
@@ -83,6 +96,7 @@ export class EventList {
     const alert = byId('refusal');
     alert.hidden = refusal === '';
     alert.textContent = refusal;
+    this.#earlier.hidden = !this.#past.hasMore;
     this.#spacer.style.height = `${shown.length * ROW}px`;
     this.#list.dataset['count'] = String(shown.length);
     if (selected !== this.#revealed) this.#reveal();
@@ -113,6 +127,8 @@ export class EventList {
           role: 'option',
           id: `event-${record.seq}`,
           'aria-selected': String(record.seq === selected),
+          'aria-posinset': String(first + i + 1),
+          'aria-setsize': String(shown.length),
         },
         el('span', { class: 'seq' }, record.seq),
         el('span', { class: 'time' }, timeText(record.ns)),
@@ -120,7 +136,6 @@ export class EventList {
         el('span', {}, eventWords(record, true).join(' ')),
       );
       row.style.top = `${(first + i) * ROW}px`;
-      row.addEventListener('click', () => this.#model.select(record.seq));
       return row;
     });
     list.replaceChildren(this.#spacer, ...rows);

@@ -7,6 +7,7 @@ import { byId, el } from './dom.ts';
 import { listenToKeys } from './keys.ts';
 import { EventList } from './list.ts';
 import { Model } from './model.ts';
+import { Past } from './past.ts';
 import { hardware, objects, pasids, Walks } from './tables.ts';
 import { Timeline } from './timeline.ts';
 
@@ -18,9 +19,14 @@ const connection = new Connection(`${scheme}//${location.host}/${location.search
   },
   snapshot: (state, seq) => {
     model.restart(state, seq);
+    past.fill();
   },
-  events: (records, to) => {
-    model.add(records, to);
+  events: (records, ends, to) => {
+    model.add(records, ends, to);
+  },
+  newest: (seq) => {
+    model.newest = Math.max(model.newest, seq);
+    model.changed();
   },
   dropped: (total) => {
     model.dropped = total;
@@ -40,10 +46,11 @@ const connection = new Connection(`${scheme}//${location.host}/${location.search
   },
 });
 
+const past = new Past(model, connection);
 const controls = new Controls(model, connection);
 new Chain(model);
 const timeline = new Timeline(model);
-const list = new EventList(model);
+const list = new EventList(model, past);
 const details = new Details(model, connection);
 const walks = new Walks(model);
 
@@ -55,9 +62,21 @@ const TABS: readonly { readonly name: string; readonly render: () => Node[] }[] 
   { name: 'Walk', render: () => walks.render() },
 ];
 let tab = 0;
-const buttons = TABS.map(({ name }, i) => {
-  const button = el('button', { role: 'tab', 'aria-controls': 'panel' }, `${i + 1} ${name}`);
+const buttons: readonly HTMLButtonElement[] = TABS.map(({ name }, i) => {
+  const button = el(
+    'button',
+    { role: 'tab', id: `tab-${i + 1}`, 'aria-controls': 'panel' },
+    `${i + 1} ${name}`,
+  );
   button.addEventListener('click', () => show(i));
+  // Among tabs the arrows belong to them.
+  button.addEventListener('keydown', (event) => {
+    const by = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    if (by === 0) return;
+    event.stopPropagation();
+    show((i + by + TABS.length) % TABS.length);
+    buttons[tab]?.focus();
+  });
   return button;
 });
 byId('tabs').append(...buttons);
@@ -69,8 +88,14 @@ function show(i: number): void {
 
 /** What is open and where the cursor is survive a new picture. */
 function renderPanel(): void {
-  buttons.forEach((button, i) => button.setAttribute('aria-selected', String(i === tab)));
+  buttons.forEach((button, i) => {
+    button.setAttribute('aria-selected', String(i === tab));
+    button.tabIndex = i === tab ? 0 : -1;
+  });
   const panel = byId('panel');
+  // What is being clicked stays where it is.
+  if (panel.matches(':active')) return;
+  panel.setAttribute('aria-labelledby', `tab-${tab + 1}`);
   if (
     panel.contains(document.activeElement) &&
     document.activeElement instanceof HTMLInputElement
@@ -88,6 +113,7 @@ function renderPanel(): void {
   panel.scrollTop = top;
 }
 model.onChange(renderPanel);
+addEventListener('pointerup', () => model.changed());
 
 function move(by: number): void {
   model.move(by);

@@ -1,6 +1,7 @@
 import type { EventRecord } from '../event.ts';
 import { EMPTY_STATE, reduceState, type State } from '../state/state.ts';
 import { type CompiledFilter, compileFilter, type Filter } from '../wire/filter.ts';
+import type { EndJson } from '../wire/json.ts';
 import type { Layout } from '../wire/layout.ts';
 import type { Hello, Status } from './connection.ts';
 
@@ -22,8 +23,12 @@ export class Model {
   /** Events of late, and of these the ones that match the filter; oldest first. */
   events: EventRecord[] = [];
   shown: EventRecord[] = [];
+  /** Where spans ended, by the event that began each: the last event before. */
+  readonly ends = new Map<number, number>();
   /** The last event that the server has settled. */
   seq = 0;
+  /** The last event of the run that is known of. */
+  newest = 0;
   dropped = 0;
   refusal = '';
   /** `seq` of the selected event, 0 for none. */
@@ -56,8 +61,10 @@ export class Model {
     this.status = hello.status;
     this.link = 'live';
     this.refusal = '';
+    this.newest = hello.lastSeq;
     if (other) {
       this.events = [];
+      this.ends.clear();
       this.state = EMPTY_STATE;
     }
     this.filter(this.#asked);
@@ -67,21 +74,39 @@ export class Model {
   restart(state: State, seq: number): void {
     this.state = state;
     this.seq = seq;
+    this.newest = Math.max(this.newest, seq);
     this.events = this.events.filter((record) => record.seq <= seq);
     this.shown = this.shown.filter((record) => record.seq <= seq);
     if (this.selected > seq || this.follows) this.selected = this.shown.at(-1)?.seq ?? 0;
     this.changed();
   }
 
-  add(records: readonly EventRecord[], to: number): void {
+  add(records: readonly EventRecord[], ends: readonly EndJson[], to: number): void {
+    for (const { end, seq } of ends) this.ends.set(end, seq);
     for (const record of records) {
       this.events.push(record);
       if (this.#filter.matches(record)) this.shown.push(record);
     }
     this.state = reduceState(this.state, records);
     this.seq = to;
+    this.newest = Math.max(this.newest, to);
     this.#forget();
     if (this.follows) this.selected = this.shown.at(-1)?.seq ?? this.selected;
+    this.changed();
+  }
+
+  /** The number of the first event that is here; one after the last where none is. */
+  get firstHere(): number {
+    return this.events[0]?.seq ?? this.seq + 1;
+  }
+
+  /** Events from before the first that is here. */
+  addBefore(records: readonly EventRecord[]): void {
+    const first = this.firstHere;
+    const earlier = records.filter(({ seq }) => seq < first);
+    this.events = [...earlier, ...this.events];
+    this.shown = [...earlier.filter((record) => this.#filter.matches(record)), ...this.shown];
+    if (this.selected === 0 || this.follows) this.selected = this.shown.at(-1)?.seq ?? 0;
     this.changed();
   }
 
@@ -92,6 +117,7 @@ export class Model {
     const { unknown } = this.#filter;
     this.refusal = unknown.length === 0 ? '' : `no event is called ${unknown.join(', ')}`;
     this.shown = this.events.filter((record) => this.#filter.matches(record));
+    if (this.follows) this.selected = this.shown.at(-1)?.seq ?? 0;
     this.changed();
   }
 
@@ -128,7 +154,9 @@ export class Model {
   #forget(): void {
     if (this.events.length <= MOST_EVENTS + SLACK) return;
     this.events.splice(0, this.events.length - MOST_EVENTS);
-    this.shown.splice(0, placeOf(this.shown, this.events[0]!.seq));
+    const first = this.events[0]!.seq;
+    this.shown.splice(0, placeOf(this.shown, first));
+    for (const begin of this.ends.keys()) if (begin < first) this.ends.delete(begin);
   }
 }
 

@@ -1,3 +1,4 @@
+import { decodeEntry } from '../state/pasid-entry.ts';
 import type { PasidEntry, Walk } from '../state/tables.ts';
 import { timeText } from '../story/text.ts';
 import { el, grid } from './dom.ts';
@@ -49,11 +50,14 @@ export function pasids({ state }: Model): Node[] {
   ];
 }
 
-function entry({ space, device, pasid, address, entry, words, change, ns }: PasidEntry): Node {
+function entry(told: PasidEntry): Node {
+  const { space, device, pasid, address, entry, words, before, change, ns } = told;
+  const whose = space === 'host' ? `host ${device}` : `${space}'s own`;
   return el(
     'details',
     { class: 'entry', 'data-key': `${space}/${device}/${pasid}` },
-    el('summary', {}, `${space} ${device} PASID ${pasid}: ${change} ${timeText(ns)} · ${entry}`),
+    el('summary', {}, `${whose} PASID ${pasid}: ${change} ${timeText(ns)} · ${entry}`),
+    fields(words.map(BigInt), before.map(BigInt)),
     grid(
       ['bits', 'word', 'at'],
       words.map((word, i) => [
@@ -65,9 +69,25 @@ function entry({ space, device, pasid, address, entry, words, change, ns }: Pasi
   );
 }
 
+/** A PASID entry field by field; what the last write changed stands out. */
+export function fields(words: readonly bigint[], before: readonly bigint[]): HTMLElement {
+  const rows = decodeEntry(words, before).map(({ field, value, was }) => {
+    const { name, word, high, low, meaning, told = String } = field;
+    const bits = high === low ? `${64 * word + low}` : `${64 * word + high}:${64 * word + low}`;
+    const changed = value !== was;
+    return [
+      bits,
+      el('span', { title: meaning }, name),
+      el('code', { class: changed ? 'changed' : undefined, 'data-field': name }, told(value)),
+      changed ? el('span', { class: 'was' }, `was ${told(was)}`) : meaning,
+    ];
+  });
+  return grid(['bits', 'field', 'value', ''], rows, { class: 'fields' });
+}
+
 /** iommufd's objects by process, what hangs on what, and where functions and PASIDs go. */
 export function objects({ state }: Model): Node[] {
-  const { objects, attachments, mappings } = state.objects;
+  const { objects, areas, attachments, mappings } = state.objects;
   const rows = [...objects.values()].map(({ pid, id, type, parent, detail }) => [
     pid,
     id,
@@ -82,12 +102,38 @@ export function objects({ state }: Model): Node[] {
     domain,
     timeText(ns),
   ]);
+  const spaces = [...areas].flatMap(([key, list]) =>
+    [...list.values()].map(({ iova, bytes, base, perm }) => [
+      key.replace('/', ' IOAS '),
+      iova,
+      size(bytes),
+      base,
+      perm,
+    ]),
+  );
+  const hwpts = [...objects.values()]
+    .filter(({ type }) => type.startsWith('HWPT'))
+    .map(({ pid, id, type, parent, detail }) => [
+      pid,
+      id,
+      type.replace('HWPT_', '').toLowerCase(),
+      parent === 0 ? '' : parent,
+      [...attachments.values()]
+        .filter(({ hwpt }) => hwpt === id)
+        .map(({ device, pasid }) => (pasid < 0 ? device : `${device} PASID ${pasid}`))
+        .join(', '),
+      detail,
+    ]);
   const mapped = [...mappings].flatMap(([domain, list]) =>
     list.map(({ iova, bytes, paddr, leaves }) => [domain, iova, size(bytes), paddr, leaves]),
   );
   return [
     el('h2', {}, 'Objects'),
     grid(['process', 'id', 'type', 'on', 'detail'], rows, { id: 'objects' }),
+    el('h2', {}, 'HWPTs'),
+    grid(['process', 'id', 'kind', 'on', 'attached to', 'detail'], hwpts, { id: 'hwpts' }),
+    el('h2', {}, 'IOAS: areas'),
+    grid(['process', 'IOVA', 'size', 'from', 'may'], spaces.slice(0, MOST_ROWS), { id: 'ioas' }),
     el('h2', {}, 'Attachments'),
     grid(['device', 'PASID', 'HWPT', 'domain', 'since'], attached, { id: 'attachments' }),
     el('h2', {}, 'Mappings'),

@@ -23,13 +23,18 @@ export class Timeline {
   #end: number | undefined;
   #span = SPAN;
   byTime = false;
+  /** As long as neither the scheme nor the style changes. */
+  #palette: ((name: string) => string) | undefined;
 
   constructor(model: Model) {
     this.#model = model;
     this.#canvas = byId('timeline').querySelector('canvas')!;
     model.onChange(() => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.#canvas);
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.draw());
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+      this.#palette = undefined;
+      this.draw();
+    });
     this.#listen();
   }
 
@@ -140,7 +145,8 @@ export class Timeline {
     const context = canvas.getContext('2d')!;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
-    const colour = palette();
+    this.#palette ??= palette();
+    const colour = this.#palette;
     const y = (layer: Layer): number =>
       HEAD + ((LANES.indexOf(layer) + 0.5) / LANES.length) * (height - HEAD);
     context.font = '11px system-ui, sans-serif';
@@ -160,6 +166,7 @@ export class Timeline {
     canvas.dataset['to'] = String(events[to - 1]?.seq ?? 0);
     if (from === to) return;
     const chain = this.#chain();
+    this.#spans(context, from, to, y, colour);
     const at = (index: number): number => this.#x(index, from, to);
     for (let i = from; i < to; i++) {
       const record = events[i]!;
@@ -190,6 +197,7 @@ export class Timeline {
       context.lineWidth = 2;
       context.stroke();
     }
+    this.#names(context, from, to, y, colour);
     context.fillStyle = colour('faint');
     const [first, last] = [events[from]!, events[to - 1]!];
     context.textAlign = 'left';
@@ -197,6 +205,55 @@ export class Timeline {
     context.textAlign = 'right';
     context.fillText(`${timeText(last.ns)}  #${last.seq}`, width - 8, 9);
     context.textAlign = 'left';
+  }
+
+  /** Spans as slices, from the event that begins one to the last before its end. */
+  #spans(
+    context: CanvasRenderingContext2D,
+    from: number,
+    to: number,
+    y: (layer: Layer) => number,
+    colour: (name: string) => string,
+  ): void {
+    const { events, ends } = this.#model;
+    context.globalAlpha = 0.22;
+    for (let i = from; i < to; i++) {
+      const { seq, def, span } = events[i]!;
+      const last = span === true ? ends.get(seq) : undefined;
+      if (last === undefined || last === seq) continue;
+      const end = Math.min(placeOf(events, last), to - 1);
+      const [x0, x1] = [this.#x(i, from, to), this.#x(end, from, to)];
+      context.fillStyle = colour(def.layer);
+      context.beginPath();
+      context.roundRect(x0 - 5, y(def.layer) - 8, x1 - x0 + 10, 16, 5);
+      context.fill();
+    }
+    context.globalAlpha = 1;
+  }
+
+  /** What events are called, where the next one of the lane leaves room. */
+  #names(
+    context: CanvasRenderingContext2D,
+    from: number,
+    to: number,
+    y: (layer: Layer) => number,
+    colour: (name: string) => string,
+  ): void {
+    const { events } = this.#model;
+    const next = new Map<Layer, number>();
+    let named = 0;
+    for (let i = to - 1; i >= from; i--) {
+      const { def } = events[i]!;
+      const x = this.#x(i, from, to);
+      const room = (next.get(def.layer) ?? this.#canvas.clientWidth) - x - 16;
+      next.set(def.layer, x);
+      const name = def.name.slice(def.name.indexOf(':') + 1);
+      if (room < 30 || context.measureText(name).width > room) continue;
+      context.fillStyle = colour(def.layer);
+      context.fillText(name, x + 9, y(def.layer) - 9);
+      named++;
+    }
+    this.#canvas.dataset['named'] = String(named);
   }
 
   /** The selected event and all that led to it, as far as it is here. */

@@ -23,29 +23,33 @@ export function eventsPage(catalogue: readonly EventDef[]): string {
     '',
     '## Kinds of fields',
     '',
-    '| kind | bytes | what it is |',
-    '| --- | --- | --- |',
-    ...Object.entries(KINDS).map(([kind, { size, what }]) => `| ${kind} | ${size} | ${what} |`),
+    ...table([
+      ['kind', 'bytes', 'what it is'],
+      ...Object.entries(KINDS).map(([kind, { size, what }]) => [kind, `${size}`, what]),
+    ]),
   ];
   for (const layer of LAYERS) {
     lines.push('', `## ${layer}`, '', WHO[layer], '');
-    lines.push('| event | fields | what happened | follows | bytes |');
-    lines.push('| --- | --- | --- | --- | --- |');
+    const rows = [['event', 'fields', 'what happened', 'follows', 'bytes']];
     catalogue.forEach((def, id) => {
       if (def.layer !== layer) return;
       const fields = Object.entries(def.fields).map(([field, kind]) => `${field}: ${kind}`);
       const hot = def.hot === true ? ' (only with `--hits`)' : '';
-      const cells = [
-        `\`${def.name}\`${hot}`,
-        fields.join(', '),
-        def.meaning,
-        def.source,
-        `${layoutOf(def, id).size}`,
-      ];
-      lines.push(`| ${cells.map(escaped).join(' | ')} |`);
+      const size = `${layoutOf(def, id).size}`;
+      rows.push([`\`${def.name}\`${hot}`, fields.join(', '), def.meaning, def.source, size]);
     });
+    lines.push(...table(rows));
   }
   return `${lines.join('\n')}\n`;
 }
 
-const escaped = (text: string): string => text.replaceAll('|', '\\|');
+/** A table whose columns are as wide as their widest cell; the first row is its head. */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
+  const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  const lineOf = (row: readonly string[], fill: string): string =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column]!, fill)).join(' | ')} |`;
+  const [head = [], ...body] = cells;
+  const rule = head.map(() => '');
+  return [lineOf(head, ' '), lineOf(rule, '-'), ...body.map((row) => lineOf(row, ' '))];
+}

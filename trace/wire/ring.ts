@@ -106,14 +106,17 @@ export class RingReader {
     return Atomics.load(this.#ring.words, CLOSED) === 1 && this.waiting === 0;
   }
 
-  /** A copy of the next frame, whose slot is then free; undefined: none waits. */
-  take(): Uint8Array | undefined {
+  /**
+   * A copy of the next frame, whose slot is then free; undefined: none waits.
+   * @param room gives the memory for the copy
+   */
+  take(room = (bytes: number): Uint8Array => new Uint8Array(bytes)): Uint8Array | undefined {
     if (this.waiting === 0) return undefined;
     const { words } = this.#ring;
     const frame = words[TAKEN]!;
     const length = Math.min(Math.max(0, words[this.#ring.length(frame)]!), FRAME_BYTES);
     // Not a view of shared memory: sockets and files want bytes that nobody else writes.
-    const copy = new Uint8Array(length);
+    const copy = room(length);
     copy.set(this.#ring.slot(frame, length));
     Atomics.store(words, TAKEN, (frame + 1) | 0);
     Atomics.notify(words, TAKEN);

@@ -26,8 +26,15 @@ export function reduceTrace(state: TraceState, batch: readonly EventRecord[]): T
   if (filter === '') return { events, filter, matches: events };
   const oldest = events[0]?.seq ?? 0;
   const kept = state.matches.slice(firstFrom(state.matches, oldest));
-  const more = batch.slice(-MOST_EVENTS).filter(matcher(filter));
+  const more = batch.slice(-MOST_EVENTS).filter(matching(filter));
   return { events, filter, matches: [...kept, ...more] };
+}
+
+/** What was known at an earlier event. */
+export function truncated({ events, filter, matches }: TraceState, seq: number): TraceState {
+  const kept = events.slice(0, firstFrom(events, seq + 1));
+  if (filter === '') return { events: kept, filter, matches: kept };
+  return { events: kept, filter, matches: matches.slice(0, firstFrom(matches, seq + 1)) };
 }
 
 export function withFilter({ events }: TraceState, filter: string): TraceState {
@@ -35,7 +42,7 @@ export function withFilter({ events }: TraceState, filter: string): TraceState {
   return {
     events,
     filter,
-    matches: trimmed === '' ? events : events.filter(matcher(filter)),
+    matches: trimmed === '' ? events : events.filter(matching(filter)),
   };
 }
 
@@ -43,7 +50,7 @@ export function withFilter({ events }: TraceState, filter: string): TraceState {
 export const eventText = (record: EventRecord): string => eventWords(record, true).join(' ');
 
 /** What the filter looks at: layer, full name, values and time as they are shown. */
-function matcher(filter: string): (record: EventRecord) => boolean {
+export function matching(filter: string): (record: EventRecord) => boolean {
   const words = filter
     .toLowerCase()
     .split(/\s+/)

@@ -25,7 +25,7 @@ export interface LineProps {
 
 /** One line of the screen: always one row, cut where the screen ends. */
 export function Line({ spans, selected = false }: LineProps): ReactElement {
-  const colours = useContext(Colours);
+  const palette = useContext(Colours);
   return h(
     Box,
     { height: 1, flexShrink: 0, overflow: 'hidden' },
@@ -33,7 +33,7 @@ export function Line({ spans, selected = false }: LineProps): ReactElement {
       Text,
       { wrap: 'truncate-end', inverse: selected },
       ...spans.map(({ text, tone = 'plain', bold }, key) =>
-        h(Text, { key, ...lookOf(tone, colours), ...(bold === true && { bold }) }, printable(text)),
+        h(Text, { key, ...lookOf(tone, palette), ...(bold === true && { bold }) }, printable(text)),
       ),
     ),
   );

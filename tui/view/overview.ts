@@ -15,6 +15,7 @@ import { bytesText, cell, countText, momentText, sparkline } from '../format.ts'
 import type { AppState } from '../state/app.ts';
 import { WEIGHT_SIGNS } from '../theme.ts';
 import { lines, Rule, type Span, span } from './line.ts';
+import { machineLines } from './machines.ts';
 import { breadthOf, type Size } from './size.ts';
 
 const NAMES: Readonly<Record<Storey, string>> = {
@@ -39,10 +40,11 @@ export function Overview({ state, size }: { state: AppState; size: Size }): Reac
   const width = wide ? columns - SECOND_PANE - 2 : columns;
   const roomy = rows >= chainLines(chain, width, true).length + 4;
   const drawn = chainLines(chain, width, roomy);
+  const below = wide ? [[span('')], ...machineLines(state.model, width)] : [];
   const left = h(
     Box,
     { flexDirection: 'column', width, height: rows, overflow: 'hidden' },
-    lines(drawn.slice(0, rows - 1)),
+    lines([...drawn, ...below].slice(0, rows - 1)),
     h(Box, { flexGrow: 1 }),
     wide ? null : lately(run.lately, Math.max(1, rows - drawn.length - 1), width),
   );

@@ -1,11 +1,17 @@
 import { Box } from 'ink';
 import { createElement as h, type ReactElement } from 'react';
-import { type PasidRow, type PasidStep, phaseNow } from '../../trace/state/pasids.ts';
-import { bytesText, cell, countText, momentText, windowStart } from '../format.ts';
-import type { AppState } from '../state/app.ts';
+import { type PasidRow, phaseNow } from '../../trace/state/pasids.ts';
+import { bytesText, cell, countText, momentText } from '../format.ts';
+import { type AppState, rowOf } from '../state/app.ts';
+import { hitRate } from '../state/entries.ts';
+import { pasidRows } from '../state/lists.ts';
+import type { Model } from '../state/model.ts';
 import { PHASE_SIGNS } from '../theme.ts';
+import { Entry } from './entry.ts';
 import { Line, Rule, type Span, span } from './line.ts';
+import { List } from './list.ts';
 import { breadthOf, type Size } from './size.ts';
+import { stepLine } from './steps.ts';
 
 interface Column {
   readonly title: string;
@@ -13,7 +19,7 @@ interface Column {
   readonly align?: 'right';
   /** Shown from 120 columns on only. */
   readonly wide?: true;
-  readonly of: (row: PasidRow) => Span;
+  readonly of: (row: PasidRow, model: Model) => Span;
 }
 
 const since = (row: PasidRow): string => {
@@ -23,17 +29,18 @@ const since = (row: PasidRow): string => {
 
 const COLUMNS: readonly Column[] = [
   { title: 'VM', width: 5, of: (row) => span(row.vm || '?', 'guest') },
-  { title: 'process', width: 7, of: (row) => span(row.pid === 0 ? '-' : String(row.pid)) },
+  { title: 'pid', width: 5, of: (row) => span(row.pid === 0 ? '-' : String(row.pid)) },
   { title: 'PASID', width: 7, of: (row) => span(row.pasid === 0 ? '0 (RID)' : `${row.pasid}`) },
   { title: 'HWPT', width: 4, of: (row) => span(row.hwpt === 0 ? '-' : String(row.hwpt)) },
   { title: 'state', width: 10, of: stateSpan },
   { title: 'since (ms)', width: 12, align: 'right', wide: true, of: (row) => span(since(row)) },
   {
-    title: 'page req',
-    width: 8,
+    title: 'PRs',
+    width: 5,
     align: 'right',
     of: (row) => span(countText(row.pageRequests)),
   },
+  { title: 'hits', width: 5, align: 'right', of: hitsSpan },
   { title: 'open', width: 4, align: 'right', of: (row) => span(countText(row.open)) },
   {
     title: 'faults',
@@ -55,24 +62,24 @@ const DETAIL_ROWS = 8;
 
 /** Every PASID with who uses it, what it is attached to, and how it came to that. */
 export function Pasids({ state, size }: { state: AppState; size: Size }): ReactElement {
+  if (state.opened) return h(Entry, { state, size });
   const { columns, rows } = size;
-  const { pasids } = state.model;
-  const all = [...pasids.rows.values()];
-  const chosen = Math.min(state.row, all.length - 1);
-  const listRows = Math.max(1, rows - 1 - DETAIL_ROWS);
-  const start = windowStart(all.length, chosen, listRows);
+  const { model } = state;
+  const all = pasidRows(model.pasids);
+  const chosen = rowOf(state);
+  const list = h(List, {
+    size: { columns, rows: Math.max(2, rows - DETAIL_ROWS) },
+    head: headLine(columns),
+    count: all.length,
+    chosen,
+    line: (row) => rowLine(all[row]!, model, columns),
+    empty: 'No PASID yet.',
+  });
   return h(
     Box,
     { flexDirection: 'column', width: columns, height: rows, overflow: 'hidden' },
-    h(Line, { spans: headLine(columns) }),
-    ...all
-      .slice(start, start + listRows)
-      .map((row, i) =>
-        h(Line, { key: start + i, spans: rowLine(row, columns), selected: start + i === chosen }),
-      ),
-    all.length === 0 ? h(Line, { spans: [span('  No PASID yet.', 'muted')] }) : null,
-    h(Box, { flexGrow: 1 }),
-    ...detail(all[chosen], pasids.dropped, columns),
+    list,
+    ...detail(all[chosen], model.pasids.dropped, columns),
   );
 }
 
@@ -85,13 +92,14 @@ const spaced = ({ width, align }: Column, text: string): string =>
   ` ${cell(text, width, align ?? 'left')}`;
 
 const headLine = (columns: number): Span[] => [
+  span(' '),
   ...shown(columns).map((column) => span(spaced(column, column.title), 'title')),
   ...(breadthOf(columns) === 'narrow' ? [] : [span('  through time', 'title')]),
 ];
 
-function rowLine(row: PasidRow, columns: number): Span[] {
+function rowLine(row: PasidRow, model: Model, columns: number): Span[] {
   const cells = shown(columns).map((column) => {
-    const { text, tone } = column.of(row);
+    const { text, tone } = column.of(row, model);
     return span(spaced(column, text), tone);
   });
   if (breadthOf(columns) === 'narrow') return cells;
@@ -99,11 +107,27 @@ function rowLine(row: PasidRow, columns: number): Span[] {
   const dots = row.stepCount > row.steps.length ? '…' : '';
   const used = [...cells, span(`  ${dots}`), ...signs];
   const width = used.reduce((sum, { text }) => sum + text.length, 0);
-  return [...used, span(' '.repeat(Math.max(0, columns - width)))];
+  return [...used, span(' '.repeat(Math.max(0, columns - width - 1)))];
 }
 
-function stateSpan(row: PasidRow): Span {
+/** A PASID that the guest took away while the host still has it: its requests are drained. */
+function drains({ vm, device, pasid }: PasidRow, { entries }: Model): boolean {
+  const guest = entries.writes.get(`${vm}//${pasid}`)?.at(-1);
+  const host = entries.writes.get(`host/${device}/${pasid}`)?.at(-1);
+  return guest?.change === 'clear' && host !== undefined && host.change !== 'clear';
+}
+
+function hitsSpan({ device, pasid }: PasidRow, { entries }: Model): Span {
+  const rate = entries.rates.get(`${device}/${pasid}`);
+  const part = rate === undefined ? undefined : hitRate(rate);
+  return span(part === undefined ? '-' : `${Math.round(100 * part)}%`);
+}
+
+function stateSpan(row: PasidRow, model: Model): Span {
   const phase = phaseNow(row);
+  if (phase !== undefined && phase !== 'detached' && drains(row, model)) {
+    return span('◌ draining', 'waiting');
+  }
   return phase === undefined ? span('-') : span(`${PHASE_SIGNS[phase]} ${phase}`, phase);
 }
 
@@ -121,10 +145,3 @@ function detail(row: PasidRow | undefined, dropped: number, columns: number): Re
 
 const nameOf = ({ vm, pasid, device }: PasidRow): string =>
   `${vm || 'unknown VM'} PASID ${pasid}${device === '' ? '' : ` of ${device}`}`;
-
-const stepLine = ({ phase, ns, hwpt, seq }: PasidStep): Span[] => [
-  span(`${cell(momentText(ns), 12, 'right')} ms  `, 'muted'),
-  span(cell(`${PHASE_SIGNS[phase]} ${phase}`, 12), phase),
-  span(hwpt === 0 ? 'no HWPT' : `HWPT ${hwpt}`),
-  span(`   event ${seq}`, 'muted'),
-];

@@ -2,8 +2,8 @@ import { Box } from 'ink';
 import { createElement as h, type ReactElement } from 'react';
 import type { EventRecord } from '../../trace/event.ts';
 import { cell, countText, momentText, windowStart } from '../format.ts';
-import { type AppState, selectedIndex } from '../state/app.ts';
-import { causeChain, eventText, MOST_EVENTS, type TraceState } from '../state/trace.ts';
+import { type AppState, selectedEvent, selectedIndex } from '../state/app.ts';
+import { causeChain, eventText, MOST_EVENTS, matching, type TraceState } from '../state/trace.ts';
 import { Line, Rule, type Span, span } from './line.ts';
 import { breadthOf, causeRows, type Size, traceListRows } from './size.ts';
 
@@ -18,7 +18,7 @@ export function Trace({ state, size }: { state: AppState; size: Size }): ReactEl
   const listWidth = wide ? Math.floor(columns * 0.58) : columns;
   const listRows = traceListRows(size);
   const chosen = selectedIndex(state);
-  const record = trace.matches[chosen];
+  const record = trace.matches[chosen] ?? selectedEvent(state);
   const causeSize: Size = wide
     ? { columns: columns - listWidth - 2, rows }
     : { columns, rows: causeRows(rows) };
@@ -26,7 +26,7 @@ export function Trace({ state, size }: { state: AppState; size: Size }): ReactEl
     Box,
     { flexDirection: 'column', width: listWidth, height: listRows + 1, overflow: 'hidden' },
     h(Line, { spans: headLine(state) }),
-    ...listLines(trace, chosen, listRows, listWidth),
+    ...listLines(trace, state.search, chosen, listRows, listWidth),
   );
   return h(
     Box,
@@ -48,16 +48,21 @@ function headLine(state: AppState): Span[] {
   const count =
     filter === '' ? `${events.length} ${kept}` : `${matches.length} of ${events.length} ${kept}`;
   const mode = state.follow ? 'following' : 'staying';
-  const shownFilter = state.typing || filter !== '';
+  const { search, typing } = state;
+  const line = (sign: string, text: string, open: boolean): Span[] =>
+    text === '' && !open
+      ? []
+      : [span(`   ${sign} `, 'key'), span(text, 'title'), ...(open ? [span('▏')] : [])];
   return [
     span(`${cell('ms', TIME_COLUMNS + 1, 'right')} ${count}, ${mode}`, 'muted'),
-    ...(shownFilter ? [span('   / ', 'key'), span(filter, 'title')] : []),
-    ...(state.typing ? [span('▏')] : []),
+    ...line('/', filter, typing === 'filter'),
+    ...line('search', search, typing === 'search'),
   ];
 }
 
 function listLines(
   { matches }: TraceState,
+  search: string,
   chosen: number,
   rows: number,
   width: number,
@@ -65,23 +70,27 @@ function listLines(
   if (matches.length === 0) {
     return [h(Line, { key: 'none', spans: [span('  No event to show.', 'muted')] })];
   }
+  const found = search.trim() === '' ? () => false : matching(search);
   const start = windowStart(matches.length, chosen, rows);
   return matches.slice(start, start + rows).map((record, i) =>
     h(Line, {
       key: record.seq,
       selected: start + i === chosen,
-      spans: listLine(record, start + i === chosen, width),
+      spans: listLine(record, start + i === chosen, found(record), width),
     }),
   );
 }
 
-function listLine(record: EventRecord, chosen: boolean, width: number): Span[] {
-  const margin = `${chosen ? '>' : ' '}${cell(momentText(record.ns), TIME_COLUMNS, 'right')} `;
+function listLine(record: EventRecord, chosen: boolean, found: boolean, width: number): Span[] {
+  const margin = `${chosen ? '>' : found ? '*' : ' '}${cell(momentText(record.ns), TIME_COLUMNS, 'right')} `;
   const layer = cell(record.def.layer, LAYER_COLUMNS);
   return [
     span(margin, 'muted'),
     span(layer, record.def.layer),
-    span(cell(eventText(record), width - margin.length - layer.length)),
+    span(
+      cell(eventText(record), width - margin.length - layer.length),
+      found ? 'changed' : 'plain',
+    ),
   ];
 }
 

@@ -5,7 +5,7 @@ import { BuildError } from '../../host/bridge/build.ts';
 import { ProgramError } from '../../host/bridge/program.ts';
 import { HOST_BUGS } from '../../host/kernel/bugs.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
-import { DEFAULT_RELEASE, parseRelease } from '../../host/kernel/release.ts';
+import { DEFAULT_RELEASE, hasIommufd, parseRelease } from '../../host/kernel/release.ts';
 import { Findings } from '../../trace/story/sanitizer.ts';
 import { bugsOf } from '../scenario/bugs.ts';
 import { bootHost } from '../scenario/host.ts';
@@ -44,7 +44,11 @@ export function hostOptions(command: Command): Command {
     )
     .option('--seed <N>', 'seed of the one random generator', wholeNumber(0, 2 ** 32 - 1), 1)
     .addOption(
-      new Option('--kernel <RELEASE>', 'answer as this Linux release does, where releases differ')
+      new Option(
+        '--kernel <RELEASE>',
+        'Linux, from 6.2 on, whose answer is given where releases answer one call differently;' +
+          ' no feature is taken away',
+      )
         .argParser(release)
         .default(DEFAULT_RELEASE),
     )
@@ -53,7 +57,9 @@ export function hostOptions(command: Command): Command {
 }
 
 function release(text: string): string {
-  if (parseRelease(text) === null) throw new InvalidArgumentError('Write it like 6.12 or 7.0.');
+  const parsed = parseRelease(text);
+  if (parsed === null) throw new InvalidArgumentError('Write it like 6.12 or 7.0.');
+  if (!hasIommufd(parsed)) throw new InvalidArgumentError('Linux has iommufd since 6.2.');
   return text;
 }
 

@@ -12,12 +12,12 @@ import type { Sink } from '../../trace/tracer.ts';
 import { FrameEncoder } from '../../trace/wire/encoder.ts';
 import { RingWriter } from '../../trace/wire/ring.ts';
 import { World, type WorldOptions } from '../scenario/world.ts';
-import { verdict } from './verdict.ts';
+import { type Judged, verdict } from './verdict.ts';
 
 /** What the thread is started with. */
 export interface EngineData {
   readonly world: Omit<WorldOptions, 'listeners' | 'sinks'>;
-  readonly path: string;
+  readonly judged: Judged;
   readonly ring: SharedArrayBuffer;
   /** One word that counts commands: the thread sleeps on it. */
   readonly bell: SharedArrayBuffer;
@@ -29,6 +29,9 @@ export interface EngineData {
 
 /** Clock events between two looks at the commands. */
 const SLICE = 512;
+
+/** Virtual time after which a run with a mistake is over, in nanoseconds. */
+const LONGEST_NS = 10_000_000_000;
 
 /** Real milliseconds that an event may wait for its frame to be filled. */
 const FLUSH_MS = 15;
@@ -103,12 +106,13 @@ function* waiting(commands: MessagePort): Generator<Command> {
   }
 }
 
-function main({ world: options, path, ring, bell, commands, paused, speed }: EngineData): void {
+function main({ world: options, judged, ring, bell, commands, paused, speed }: EngineData): void {
   const writer = new RingWriter(ring);
   const encoder = new FrameEncoder(writer, { hot: false });
   const gate = new Gate(!paused, speed);
-  const judge = verdict(path, options);
+  const judge = verdict(judged);
   const world = new World({ ...options, listeners: [judge.listener], sinks: [encoder, gate] });
+  const mayHang = (options.bugs?.size ?? 0) > 0;
   const count = new Int32Array(bell);
   const report = (state: Report): void => parentPort?.postMessage(state);
   let told: boolean | undefined;
@@ -146,10 +150,15 @@ function main({ world: options, path, ring, bell, commands, paused, speed }: Eng
         steps++;
       } while (more && steps < SLICE && gate.goes());
       if (performance.now() - flushedAt >= FLUSH_MS) flush();
+      // A mistake that was switched on may make somebody wait for ever.
+      if (mayHang && world.ns > LONGEST_NS) more = false;
     }
     flush();
     writer.close();
-    report({ state: 'ended', reason: judge.text(world.result()) });
+    report({
+      state: 'ended',
+      reason: judge.text(mayHang && !world.done ? world.unfinished() : world.result()),
+    });
   } catch (error) {
     flush();
     writer.close();

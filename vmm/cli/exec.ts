@@ -1,16 +1,21 @@
-import { spawnSync } from 'node:child_process';
-import { statSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { Broker } from '../../host/bridge/broker.ts';
 import { buildTools } from '../../host/bridge/build.ts';
-import { checkProgram } from '../../host/bridge/program.ts';
-import { BridgeServer } from '../../host/bridge/server.ts';
-import type { HostCommandOptions } from './bridge.ts';
-import { bridgeRefusal, hostOptions, openRecording, simulatedHost } from './bridge.ts';
+import { ownDescriptorLimit } from '../../host/bridge/descriptor-limit.ts';
+import {
+  checkPrivileges,
+  checkProgram,
+  checkServer,
+  ProgramError,
+} from '../../host/bridge/program.ts';
+import { bridgeRefusal, type HostCommandOptions, hostOptions } from './bridge.ts';
 import { Refusal, whyNot } from './fail.ts';
+import { serveHost } from './host-process.ts';
 import { listed } from './sanitize.ts';
+import { cameToAll, passSignals } from './signals.ts';
 
 interface ExecOptions extends HostCommandOptions {
   readonly join?: string;
@@ -21,10 +26,12 @@ export function execCommand(): Command {
   return hostOptions(new Command('exec'))
     .description(
       'Run PROGRAM, any dynamically linked one, with /dev/iommu and /dev/vfio served by the' +
-        ' simulated host kernel. Its standard streams and its exit status are its own.',
+        ' simulated host kernel. Its standard streams and its exit status are its own, and signals' +
+        ' that would end this command are passed on to it.',
     )
     .summary('run a real program on the simulated host')
-    .argument('<PROGRAM>', 'found as the shell finds it')
+    .usage('[options] -- <PROGRAM> [ARGS...]')
+    .argument('[PROGRAM]', 'found as the shell finds it')
     .argument('[ARGS...]', 'its arguments')
     .option('--join <SOCKET>', 'use the kernel of a running `vsva host` instead of an own one')
     .passThroughOptions()
@@ -37,50 +44,70 @@ export function execCommand(): Command {
     .action(exec);
 }
 
-function exec(name: string, args: readonly string[], options: ExecOptions): void {
+async function exec(
+  name: string | undefined,
+  args: readonly string[],
+  options: ExecOptions,
+  command: Command,
+): Promise<void> {
   if (listed(options)) return;
+  if (name === undefined) throw new Refusal(2, "missing required argument 'PROGRAM'");
+  const { join: socket, ...own } = options;
+  if (socket !== undefined) onlyJoin(command);
   try {
     const program = [checkProgram(name), ...args];
-    process.exitCode = options.join === undefined ? host(program, options) : join(program, options);
+    process.exitCode = await (socket === undefined ? host(program, own) : join(program, socket));
   } catch (error) {
     throw bridgeRefusal(error);
   }
 }
 
+/** The kernel that is joined has its options already. @throws Refusal */
+function onlyJoin(command: Command): void {
+  const given = command.options
+    .filter((option) => option.attributeName() !== 'join')
+    .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
+    .filter(({ negate }, _, all) => !negate || all.every((other) => other.negate))
+    .map(({ long }) => long ?? '');
+  if (given.length === 0) return;
+  throw new Refusal(2, `${given.join(', ')} cannot go with --join: options of vsva host`);
+}
+
 /** The program has a kernel of its own, which ends with it. */
-function host(program: readonly string[], options: ExecOptions): number {
-  const tools = buildTools();
-  const recording = openRecording(`exec ${program.join(' ')}`, options);
-  const { kernel, settle } = simulatedHost(options, recording);
-  using broker = new Broker(tools, { program });
-  leaveSignals();
-  const server = new BridgeServer(kernel, broker, () => {
-    kernel.reportLeftovers();
-    recording?.flush();
+function host(program: readonly string[], options: HostCommandOptions): Promise<number> {
+  return serveHost({
+    command: `exec ${program.join(' ')}`,
+    options,
+    broker: { program },
+    verbose: false,
   });
-  const status = server.run();
-  const found = settle();
-  recording?.close();
-  return status === 0 && found > 0 ? 1 : status;
 }
 
 /** The kernel is another process's. */
-function join([program, ...args]: readonly string[], { join: path = '' }: ExecOptions): number {
+async function join([program, ...args]: readonly string[], path: string): Promise<number> {
   // The program may go elsewhere.
   const socket = resolve(path);
-  if (statSync(socket, { throwIfNoEntry: false })?.isSocket() !== true) {
-    throw new Refusal(1, `no host listens at ${socket}: start one with vsva host --listen`);
+  const tools = buildTools();
+  try {
+    checkServer(tools, socket);
+  } catch (error) {
+    if (error instanceof ProgramError) throw error;
+    throw new Refusal(1, `cannot join ${socket}: ${whyNot(error)}`);
   }
-  const { library } = buildTools();
+  checkPrivileges(tools, program!);
+  const { library } = tools;
   const preload = [library, process.env['LD_PRELOAD'] ?? ''].filter(Boolean).join(':');
   const env = { ...process.env, LD_PRELOAD: preload, VSVA_SOCKET: socket };
-  leaveSignals();
-  const { status, signal, error } = spawnSync(program!, args, { stdio: 'inherit', env });
-  if (error !== undefined) throw new Refusal(126, `cannot run ${program!}: ${whyNot(error)}`);
-  return status ?? 128 + (signal === null ? 0 : constants.signals[signal]);
-}
-
-/** The terminal's signals are for the program; this process ends with it. */
-function leaveSignals(): void {
-  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => undefined);
+  const limit = String(ownDescriptorLimit() ?? 'unlimited').replace('Infinity', 'unlimited');
+  const line = ['-c', 'ulimit -S -n "$0"; exec "$@"', limit, program!, ...args];
+  const child = spawn('/bin/sh', line, { stdio: 'inherit', env });
+  using _signals = passSignals((signal) => {
+    if (!cameToAll(signal)) child.kill(signal);
+  });
+  try {
+    const [status, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    return status ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  } catch (error) {
+    throw new Refusal(126, `cannot run ${program!}: ${whyNot(error)}`);
+  }
 }

@@ -32,6 +32,8 @@ export function whyNot(error: unknown): string {
       return 'the name is too long';
     case 'EROFS':
       return 'the file system is read-only';
+    case 'ENXIO':
+      return 'nobody reads the pipe';
     case 'ENOSPC':
       return 'no space left on the device';
     default:

@@ -4,6 +4,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  mkdtempSync,
   openSync,
   readSync,
   realpathSync,
@@ -14,6 +15,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Refusal, whyNot } from './fail.ts';
 
@@ -91,7 +93,7 @@ function statOf(path: string): Stats | undefined {
 /** What must not outlive the process, however it ends. */
 const temporaries = new Set<string>();
 process.once('exit', () => {
-  for (const path of temporaries) rmSync(path, { force: true });
+  for (const path of temporaries) rmSync(path, { recursive: true, force: true });
 });
 
 /**
@@ -132,7 +134,7 @@ export class OutputFile {
    * @throws Refusal when the disk refuses; what `parts` throws
    */
   commitAll(parts: Iterable<Uint8Array>): void {
-    const fd = this.#told(() => openSync(this.#temporary || this.#target, 'w'));
+    const fd = this.#told(() => openToWrite(this.#temporary || this.#target));
     try {
       for (const part of parts) this.#told(() => writeFileSync(fd, part));
     } finally {
@@ -161,6 +163,30 @@ export class OutputFile {
   }
 }
 
+const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK } = constants;
+
+/** Opens a file anew. A pipe that nobody reads is an error (ENXIO): no signal ends a wait in `open`. */
+function openToWrite(path: string): number {
+  if (statOf(path)?.isFIFO() !== true) return openSync(path, O_WRONLY | O_CREAT | O_TRUNC, 0o666);
+  const probe = openSync(path, O_WRONLY | O_NONBLOCK);
+  try {
+    return openSync(path, O_WRONLY);
+  } finally {
+    closeSync(probe);
+  }
+}
+
+/** The path of a file that goes when the process does, and `drop` to let it go before. */
+export function scratchFile(name: string): { path: string; drop: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'vsva-'));
+  temporaries.add(folder);
+  const drop = (): void => {
+    temporaries.delete(folder);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { path: join(folder, name), drop };
+}
+
 /** A name in the same folder: only there does a rename replace the file in one step. */
 function temporaryBeside(path: string): string {
   if (basename(path) === '' || path.endsWith('/')) throw withCode('ENOENT');
@@ -182,7 +208,7 @@ export class LineFile {
   constructor(path: string) {
     this.path = path;
     try {
-      this.#fd = openSync(path, 'w');
+      this.#fd = openToWrite(path);
     } catch (error) {
       throw new Refusal(1, `cannot write ${path || "''"}: ${whyNot(error)}`);
     }

@@ -1,13 +1,12 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { Broker } from '../../host/bridge/broker.ts';
-import { buildTools } from '../../host/bridge/build.ts';
-import { BridgeServer } from '../../host/bridge/server.ts';
-import type { HostCommandOptions } from './bridge.ts';
-import { bridgeRefusal, hostOptions, openRecording, simulatedHost } from './bridge.ts';
+import { type HostCommandOptions, hostOptions } from './bridge.ts';
+import { Refusal } from './fail.ts';
+import { serveHost } from './host-process.ts';
+import { listed } from './sanitize.ts';
 
 interface HostOptions extends HostCommandOptions {
-  readonly listen: string;
+  readonly listen?: string;
 }
 
 /** `vsva host --listen SOCKET`: a kernel that several programs join. */
@@ -18,28 +17,26 @@ export function hostCommand(): Command {
         ' `vsva exec --join SOCKET`. Runs until it is interrupted.',
     )
     .summary('keep a simulated host running for several programs')
-    .requiredOption('--listen <SOCKET>', 'where programs connect; only this user may')
+    .usage('[options] --listen <SOCKET>')
+    .option('--listen <SOCKET>', 'where programs connect; only this user may')
+    .addHelpText(
+      'after',
+      '\nExit code: 0 after SIGINT, SIGTERM, SIGHUP or SIGQUIT, by which it ends in order and a' +
+        '\nrecording is whole; 1 when the sanitizer reported something, when it cannot listen, or when' +
+        '\nthe recording cannot be written; 2 for options that cannot be.',
+    )
     .action(host);
 }
 
-function host(options: HostOptions): void {
-  try {
-    const tools = buildTools();
-    const recording = openRecording('host', options);
-    const { kernel, settle } = simulatedHost(options, recording);
-    const socket = resolve(options.listen);
-    using broker = new Broker(tools, { socket });
-    process.stdout.write(`listening at ${socket}\n`);
-    const server = new BridgeServer(kernel, broker, () => {
-      const { objects, pins, pasidEntries, fds } = kernel.reportLeftovers();
-      recording?.flush();
-      process.stdout.write(
-        `idle: ${objects} objects, ${pins} pins, ${pasidEntries} pasidEntries, ${fds} fds left over\n`,
-      );
-    });
-    server.run();
-    settle();
-  } catch (error) {
-    throw bridgeRefusal(error);
-  }
+async function host({ listen, ...options }: HostOptions): Promise<void> {
+  if (listed(options)) return;
+  if (listen === undefined)
+    throw new Refusal(2, "required option '--listen <SOCKET>' not specified");
+  const socket = resolve(listen);
+  process.exitCode = await serveHost({
+    command: 'host',
+    options,
+    broker: { socket },
+    verbose: true,
+  });
 }

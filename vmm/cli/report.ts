@@ -18,8 +18,8 @@ interface Run {
   };
   readonly tally: Tally;
   readonly result: WorldResult;
-  /** Reports of the sanitizer. */
-  readonly findings?: readonly FindingJson[];
+  /** Reports of the sanitizer; undefined: it did not watch. */
+  readonly findings?: readonly FindingJson[] | undefined;
 }
 
 /** What `--json` prints. */
@@ -32,8 +32,8 @@ export interface ReportJson {
   counts: Counts;
   virtualNs: number;
   leftovers: Leftovers;
-  /** What the sanitizer reported. */
-  findings: readonly FindingJson[];
+  /** What the sanitizer reported, where it watched. */
+  findings?: readonly FindingJson[];
 }
 
 export interface Report {
@@ -54,7 +54,7 @@ const NOTHING = new Uint8Array(0);
 
 /** Draws the sum of a run: the copies are compared with the file here too, not only by the guest. */
 export function makeReport(run: Run): Report {
-  const { path, input, options, tally, result, findings = [] } = run;
+  const { path, input, options, tally, result, findings } = run;
   const inputHash = sha256(input);
   const outputs: Uint8Array[] = [];
   let outputHash = inputHash;
@@ -78,12 +78,14 @@ export function makeReport(run: Run): Report {
     counts: tally.counts,
     virtualNs: result.ns,
     leftovers: result.leftovers,
-    findings,
+    ...(findings !== undefined && { findings }),
   };
   const clean = Object.values(result.leftovers).every((count) => count === 0);
-  // A scenario may end otherwise than with copies to verify.
-  if (options.scenario?.verified === false) verified = true;
-  return { json, findings, seed: options.seed, outputs, verified, clean };
+  // A scenario may end otherwise than with copies to verify, but no guest's code may fail.
+  if (options.scenario?.verified === false) {
+    verified = result.vms.length === options.vms && result.vms.every((vm) => !('crash' in vm));
+  }
+  return { json, findings: findings ?? [], seed: options.seed, outputs, verified, clean };
 }
 
 const LABEL = 12;

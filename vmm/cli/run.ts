@@ -7,6 +7,7 @@ import { Refusal } from './fail.ts';
 import { OutputFile, readInput, sameFile } from './files.ts';
 import { Keys } from './keys.ts';
 import { checkMemory, type MachineOptions, machineOptions, SAMPLE } from './machine.ts';
+import { Collected, checkCollector } from './otlp.ts';
 import { columns, printed } from './print.ts';
 import { Progress } from './progress.ts';
 import { makeReport, type Report, summaryLines } from './report.ts';
@@ -29,7 +30,9 @@ const LONGEST_NS = 10_000_000_000;
 interface RunOptions extends MachineOptions, SanitizeOptions {
   readonly out?: string;
   readonly trace?: string;
+  readonly otlp?: string;
   readonly hits?: boolean;
+  readonly restless?: boolean;
   readonly step?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -50,7 +53,9 @@ export function runCommand(): Command {
     );
   return sanitizeOptions(machineOptions(command))
     .option('--trace <PATH>', 'keep every event: a recording (PATH.vsva), or JSON lines')
+    .option('--restless', "the unit's caches evict and prefetch at random, as hardware may")
     .option('--hits', 'record translations that the IOTLB answered too: many')
+    .option('--otlp <URL>', 'send the spans to an OpenTelemetry collector when the run has ended')
     .addOption(new Option('--step', 'wait for a key between phases').conflicts(['quiet', 'json']))
     .addOption(new Option('--quiet', 'print the summary only').conflicts('json'))
     .option('--json', 'print one JSON object')
@@ -71,16 +76,20 @@ async function run(file: string | undefined, options: RunOptions): Promise<void>
     throw new Refusal(2, '--step waits for keys, and standard input is not a terminal');
   }
   refuseOverwriting(path, options);
+  if (options.otlp !== undefined) checkCollector(options.otlp);
   using interruption = new Interruption();
   const outputs = openOutputs(options);
+  using collected = options.otlp === undefined ? undefined : new Collected(options.otlp);
   try {
-    const report = await walk(path, input, options, outputs, interruption);
+    const recordings = openRecordings(path, options, collected);
+    const report = await walk(path, input, options, outputs, recordings, interruption);
     process.stdout.write(
       options.json === true
         ? `${JSON.stringify(report.json, undefined, 2)}\n`
         : `${summaryLines(report, columns()).join('\n')}\n`,
     );
     printFindings(report.findings);
+    await collected?.send();
     if (!report.verified || !report.clean) throw new Refusal(1, failedText(report, options.out));
     if (report.findings.length > 0) throw new Refusal(1, countText(report.findings));
     process.exitCode = 0;
@@ -178,12 +187,14 @@ class Screen {
   }
 }
 
-/** @throws Refusal when it cannot be written */
-function openRecording(file: string, options: RunOptions): TraceFile | undefined {
+/** @throws Refusal when one cannot be written */
+function openRecordings(file: string, options: RunOptions, collected?: Collected): TraceFile[] {
   const { trace, hits = false, seed, vms, procs, mem, la57 = false } = options;
-  if (trace === undefined) return undefined;
-  const told = { seed, vms, procs, mem, la57 };
-  return openTraceFile(trace, { command: `run ${file}`, options: told, hits });
+  const about = { command: `run ${file}`, options: { seed, vms, procs, mem, la57 } };
+  const files: TraceFile[] = [];
+  if (trace !== undefined) files.push(openTraceFile(trace, { ...about, hits }));
+  if (collected !== undefined) files.push(openTraceFile(collected.path, about));
+  return files;
 }
 
 /** Runs the world to its end, telling of it as it goes. */
@@ -192,6 +203,7 @@ async function walk(
   input: Uint8Array,
   options: RunOptions,
   outputs: readonly OutputFile[],
+  recordings: readonly TraceFile[],
   interruption: Interruption,
 ): Promise<Report> {
   const { mem, seed } = options;
@@ -201,12 +213,12 @@ async function walk(
   const findings = new Findings();
   const tally = new Tally();
   const tells = options.quiet !== true && options.json !== true;
+  const watched = options.sanitize ?? (tells || bugs.size > 0);
   const screen = new Screen(options.step === true);
   const story = new Walkthrough((line) => screen.show(line), {
     withVm: vms * procs > 1,
     width: columns(),
   });
-  const recording = openRecording(path, options);
   const progress = new Progress(2 * input.length * vms * procs);
   const world = new World({
     seed,
@@ -215,9 +227,10 @@ async function walk(
     guestBytes: mem,
     input,
     fiveLevel: options.la57 === true,
+    restlessCaches: options.restless === true,
     ...scenario?.twist,
     bugs,
-    sanitize: options.sanitize ?? (tells || bugs.size > 0),
+    sanitize: watched,
     listeners: [
       (record) => {
         tally.add(record);
@@ -225,9 +238,9 @@ async function walk(
         progress.add(record);
         if (tells) story.add(record);
       },
-      ...(recording?.listeners ?? []),
+      ...recordings.flatMap(({ listeners }) => listeners),
     ],
-    sinks: recording?.sinks ?? [],
+    sinks: recordings.flatMap(({ sinks }) => sinks),
   });
   const keys = options.step === true ? new Keys() : undefined;
   try {
@@ -243,7 +256,7 @@ async function walk(
         screen.release();
       }
       progress.show();
-      recording?.flush();
+      for (const recording of recordings) recording.flush();
       await new Promise(setImmediate);
       if (interruption.asked) throw new Refusal(1, interruptedText(world.ns, options));
     }
@@ -251,7 +264,7 @@ async function walk(
     screen.release();
     const result = bugs.size > 0 && !world.done ? world.unfinished() : world.result();
     const shape = { vms, procs, seed, scenario };
-    const found = findings.list;
+    const found = watched ? findings.list : undefined;
     const report = makeReport({ path, input, options: shape, tally, result, findings: found });
     if (report.verified && report.clean) {
       report.outputs.forEach((bytes, i) => {
@@ -261,7 +274,7 @@ async function walk(
     return report;
   } finally {
     progress.clear();
-    recording?.close();
+    for (const recording of recordings) recording.close();
   }
 }
 

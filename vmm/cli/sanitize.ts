@@ -56,9 +56,11 @@ function printList(entries: readonly (readonly [string, string])[]): void {
   for (const [name, what] of entries) process.stdout.write(`${name.padEnd(width)}  ${what}\n`);
 }
 
-/** The mistakes that are switched on. */
-export function bugsOn({ bug = [] }: SanitizeOptions): ReadonlySet<Bug> {
-  return new Set(bug.filter((name): name is Bug => name !== LIST));
+/** The mistakes that are switched on, by name or by the scenario. */
+export function bugsOn(options: SanitizeOptions): ReadonlySet<Bug> {
+  const { bug = [] } = options;
+  const named = bug.filter((name): name is Bug => name !== LIST);
+  return new Set([...named, ...(scenarioOf(options)?.bugs ?? [])]);
 }
 
 /** The scenario that is chosen, or undefined. */

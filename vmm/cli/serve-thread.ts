@@ -2,6 +2,7 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { CATALOGUE } from '../../trace/catalogue/all.ts';
 import { LiveHistory } from '../../trace/stream/live-history.ts';
+import type { StreamServer } from '../../trace/stream/server.ts';
 import { LiveEngine, type Report } from '../../trace/stream/thread.ts';
 import { FrameDecoder } from '../../trace/wire/decoder.ts';
 import { schemaOf } from '../../trace/wire/layout.ts';
@@ -24,6 +25,9 @@ export type Ready =
   | { readonly url: string }
   | { readonly exitCode: Refusal['exitCode']; readonly message: string };
 
+/** What it is told: how the program ended, and to end. */
+export type ServeCommand = Report | 'leave';
+
 async function main({
   options,
   history: limit,
@@ -40,19 +44,27 @@ async function main({
   const decoder = new FrameDecoder(schema, CATALOGUE);
   const history = new LiveHistory({ decoder, limit });
   const engine = new LiveEngine('exec', history, { tell: () => undefined });
-  port.on('message', (report: Report) => {
-    engine.report(report);
-  });
+  let server: StreamServer;
   try {
-    const server = newServer(engine, decoder, schema, options);
+    server = newServer(engine, decoder, schema, options);
     await listen(server, options);
-    tell({ url: server.url });
   } catch (error) {
     const exitCode = error instanceof Refusal ? error.exitCode : 1;
     tell({ exitCode, message: whyNot(error) });
     return;
   }
+  const left = new Promise<void>((resolve) => {
+    port.on('message', (command: ServeCommand) => {
+      if (command === 'leave') resolve();
+      else engine.report(command);
+    });
+  });
+  tell({ url: server.url });
   await engine.collect(new RingReader(ring));
+  await left;
+  await server.close();
+  engine.close();
+  port.close();
 }
 
 await main(workerData as ServeThreadData);

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import type { EventRecord } from '../../trace/event.ts';
+import { type EventRecord, LAYERS } from '../../trace/event.ts';
 import { type Divergence, firstDivergence } from '../../trace/record/diff.ts';
 import { PerfettoExport } from '../../trace/record/perfetto.ts';
 import { Recording, RecordingError } from '../../trace/record/reader.ts';
@@ -8,8 +8,9 @@ import { kernelLine } from '../../trace/story/kernel-line.ts';
 import { timeText } from '../../trace/story/text.ts';
 import { type CompiledFilter, compileFilter, type Filter } from '../../trace/wire/filter.ts';
 import { Refusal, whyNot } from './fail.ts';
-import { OutputFile } from './files.ts';
+import { OutputFile, sameFile } from './files.ts';
 import { sizeText, wholeNumber } from './options.ts';
+import { checkCollector, sendSpans } from './otlp.ts';
 
 /** Which events, on the command line. */
 interface FilterOptions {
@@ -82,7 +83,7 @@ const grepCommand = (): Command =>
     )
     .argument('<PATH>', RECORDING)
     .argument('[WORDS...]', 'what the text of the event must contain')
-    .option('--layer <LAYER>', 'guest, vmm, host, vtd, device or engine', listed)
+    .option('--layer <LAYER>', 'guest, vmm, host, vtd, device or engine', listedLayer)
     .option('--name <NAME>', "an event's name, whole or after the colon; * is any text", listed)
     .option('--pasid <N>', 'events of this PASID', listedNumber)
     .option('--device <BDF>', 'events of this function: 00:01.0', listed)
@@ -237,14 +238,15 @@ function diffLines(
 ) {
   const side = (sign: string, record: EventRecord | undefined, { about }: Recording): string =>
     record === undefined ? `${sign} (${about.path} ends here)` : `${sign} ${kernelLine(record)}`;
-  const causes = (recording: Recording, record: EventRecord | undefined): string[] =>
-    record === undefined || record.cause === 0
-      ? []
-      : recording.causes(record.cause).map(kernelLine);
+  const causes = (recording: Recording, record: EventRecord | undefined): EventRecord[] =>
+    record === undefined || record.cause === 0 ? [] : recording.causes(record.cause);
   const [before, after] = [causes(one, a), causes(other, b)];
-  const alike = before.join('\n') === after.join('\n');
-  const chain = (title: string, lines: string[]): string[] =>
-    lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
+  // What differs there is told already.
+  const compared = (records: readonly EventRecord[]): string =>
+    records.flatMap((record) => (record.seq === 1 ? [] : kernelLine(record))).join('\n');
+  const alike = compared(before) === compared(after);
+  const chain = (title: string, records: readonly EventRecord[]): string[] =>
+    records.length === 0 ? [] : [title, ...records.map((record) => `  ${kernelLine(record)}`)];
   const parameters = told.map(({ field, a: x, b: y }) => `told differently: ${field} ${x} | ${y}`);
   if (a === undefined && b === undefined) return [...parameters, 'otherwise the same'];
   return [
@@ -273,25 +275,15 @@ async function exportTo(path: string, options: { perfetto?: string; otlp?: strin
   if (otlp !== undefined) await exportToCollector(path, otlp);
 }
 
-/** The run ends now: collectors drop what is old. */
 async function exportToCollector(path: string, url: string): Promise<void> {
-  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) {
-    throw new Refusal(2, `--otlp needs an http or https address, not ${url}`);
-  }
-  // What is seldom asked for is loaded when it is.
-  const { exportOtlp, OtlpError } = await import('../../trace/record/otlp.ts');
+  checkCollector(url);
   using recording = opened(path);
-  const epochMs = Date.now() - recording.ns / 1e6;
-  try {
-    print([`${await exportOtlp(recording, { url, epochMs })} spans sent to ${url}`]);
-  } catch (error) {
-    if (error instanceof RecordingError) throw new Refusal(1, error.message);
-    if (!(error instanceof OtlpError)) throw error;
-    throw new Refusal(1, `the collector at ${url} did not take the spans: ${error.message}`);
-  }
+  print([`${await sendSpans(recording, url)} spans sent to ${url}`]);
 }
 
 function exportPerfetto(path: string, out: string): void {
+  if (sameFile(path, out))
+    throw new Refusal(2, `--perfetto would overwrite the recording: ${path}`);
   using recording = opened(path);
   const file = new OutputFile(out);
   try {
@@ -305,6 +297,11 @@ function exportPerfetto(path: string, out: string): void {
 }
 
 const listed = (text: string, before: string[] = []): string[] => [...before, text];
+
+const listedLayer = (text: string, before?: string[]): string[] => {
+  if (LAYERS.some((layer) => layer === text)) return listed(text, before);
+  throw new InvalidArgumentError(`The layers are ${LAYERS.join(', ')}.`);
+};
 
 const listedNumber = (text: string, before: number[] = []): number[] => [
   ...before,

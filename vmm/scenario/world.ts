@@ -1,22 +1,25 @@
+import { DEVICE_BUGS } from '../../devices/dsa/bugs.ts';
 import { DsaDevice } from '../../devices/dsa/dsa.ts';
-import { CAP, HOST_CAP } from '../../devices/spec/vtd/capabilities.ts';
 import { rid } from '../../devices/spec/pci.ts';
+import { CAP, HOST_CAP } from '../../devices/spec/vtd/capabilities.ts';
 import { Sanitizer } from '../../devices/vtd/sanitizer/sanitizer.ts';
 import { GUEST_BUGS } from '../../guest/bugs.ts';
 import { bootGuest } from '../../guest/kernel.ts';
-import { DEVICE_BUGS } from '../../devices/dsa/bugs.ts';
 import { bootKernel } from '../../host/kernel/boot.ts';
 import { HOST_BUGS } from '../../host/kernel/bugs.ts';
 import type { Kernel } from '../../host/kernel/kernel.ts';
 import { Machine } from '../../host/machine/machine.ts';
 import type { Task } from '../../host/syscall.ts';
-import { type Bug, bugsOf } from './bugs.ts';
 import { engine } from '../../trace/catalogue/engine.ts';
 import { guest } from '../../trace/catalogue/guest.ts';
 import { host } from '../../trace/catalogue/host.ts';
+import { vmm } from '../../trace/catalogue/vmm.ts';
 import type { Listener, Sink } from '../../trace/tracer.ts';
 import { VMM_BUGS } from '../bugs.ts';
+import type { Vcpu } from '../vcpu.ts';
 import { runVmm, type VmmResult } from '../vmm.ts';
+import { type Bug, bugsOf } from './bugs.ts';
+import { hostileGuest } from './hostile-guest.ts';
 
 const MIB = 2 ** 20;
 
@@ -57,6 +60,10 @@ export interface WorldOptions {
   readonly program?: 'copy' | 'leave' | undefined;
   /** The host maps guest memory in 4 KiB pages only (IOMMU_OPTION_HUGE_PAGES off). */
   readonly smallPages?: boolean | undefined;
+  /** The first guest is no kernel but does, at random, what it should not: so many acts. */
+  readonly hostile?: number | undefined;
+  /** The host has no memory for so many attachments that are to replace one of a PASID. */
+  readonly refusedReplaces?: number | undefined;
   /** VMMs give guest memory back before they detach the device. */
   readonly unmapFirst?: boolean | undefined;
   /** Mistakes to make on purpose. */
@@ -126,8 +133,14 @@ export class World {
         this.#completions.set(vm, (this.#completions.get(vm) ?? 0) + 1);
       });
     }
-    trace.emit(engine.powerOn, { seed: options.seed, ramBytes, functions: options.vms });
+    if (options.refusedReplaces !== undefined) this.#refuseReplaces(options.refusedReplaces);
+    trace.cause = trace.emit(engine.powerOn, {
+      seed: options.seed,
+      ramBytes,
+      functions: options.vms,
+    });
     this.#machine.scheduler.spawn('world', this.#main());
+    trace.cause = 0;
   }
 
   /** Virtual time in nanoseconds. */
@@ -169,6 +182,17 @@ export class World {
     return { vms: this.#results, leftovers: this.#kernel.leftovers(), ns: this.ns };
   }
 
+  /** Attachments of a PASID fail when the VMM is about to replace one, as if memory had run out. */
+  #refuseReplaces(count: number): void {
+    let left = count;
+    this.#machine.trace.listen(({ def, values }) => {
+      const replaces = def === vmm.guestEntry && values['change'] === 'replace';
+      if (!replaces || values['pasid'] === 0 || left === 0) return;
+      left--;
+      this.#kernel?.failpoints.failAt('iommufd:replace_handle');
+    });
+  }
+
   *#main(): Task {
     const { vms, procs } = this.#options;
     const frames = this.#sanitizer ?? null;
@@ -202,13 +226,20 @@ export class World {
       input,
       outputs: procs,
       trace,
-      guest: (cpu) => this.#guest(name, bootGuest(cpu, trace)),
+      guest: (cpu) => this.#guest(name, this.#program(n, cpu)),
       unmapFirst: this.#options.unmapFirst,
       smallPages: this.#options.smallPages,
       now: () => clock.now,
       sanitize: sanitizer && { sanitizer, hostRid: rid(0, n + 1, 0) },
       bugs: bugsOf(this.#bugs, VMM_BUGS),
     });
+  }
+
+  /** What runs on the processor of a VM. */
+  #program(n: number, cpu: Vcpu): ReturnType<typeof bootGuest> {
+    const { hostile, guestBytes, seed } = this.#options;
+    if (n > 0 || hostile === undefined) return bootGuest(cpu, this.#machine.trace);
+    return hostileGuest(cpu, { ramBytes: guestBytes, seed, operations: hostile });
   }
 
   /** The guest, until its power is cut. */
@@ -225,9 +256,8 @@ export class World {
 
   #finish(processes: number): void {
     const { trace, unit } = this.#machine;
-    trace.cause = 0;
     this.#sanitizer?.end();
-    trace.emit(engine.settled, { vms: this.#options.vms, processes });
+    trace.cause = trace.emit(engine.settled, { vms: this.#options.vms, processes });
     unit.emitStats();
     for (const device of this.#devices) device.emitStats();
     if (this.#kernel !== undefined) trace.emit(host.leftovers, { ...this.#kernel.leftovers() });

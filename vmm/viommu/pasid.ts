@@ -30,7 +30,9 @@ const NOTHING = new BigUint64Array(8);
 /**
  * Keeps the host's attachments equal to the guest's PASID table (vtd.md 6.2, 6.3; QEMU's
  * intel_iommu_accel.c): a guest entry that appeared becomes a nested HWPT and an attach, one that
- * changed a replace, one that went a detach. What fails leaves the old attachment as it was.
+ * changed a replace, one that went a detach. When the host refuses a new table the old one goes too:
+ * the guest has left it and may free it, so its requests are blocked until an invalidation asks
+ * again (QEMU keeps the old table and logs).
  */
 export class PasidAttachments {
   readonly #host: HostSide;
@@ -138,11 +140,15 @@ export class PasidAttachments {
     using _span = this.#change(have === undefined ? 'set' : 'replace', pasid, entry.words);
     const nested = entry.fields.PGTT === PGTT.FIRST_STAGE;
     const hwpt = nested ? yield* attempt(this.#host, what, this.#allocNested(entry)) : parent;
-    if (hwpt === null) return;
+    if (hwpt === null) {
+      yield* this.#block(pasid, have);
+      return;
+    }
     const groups = this.#faults.groupsOf(pasid);
     const attaching = succeeded(device.attach(pasid, hwpt));
     if ((yield* attempt(this.#host, what, attaching)) === null) {
       if (nested) yield* attempt(this.#host, what, iommufd.destroy(hwpt));
+      yield* this.#block(pasid, have);
       return;
     }
     this.#faults.hostAnswered(groups);
@@ -156,11 +162,20 @@ export class PasidAttachments {
     const { device, parent } = this.#host;
     using _span = this.#change(have === undefined ? 'set' : 'replace', 0, NOTHING);
     const attaching = succeeded(device.attach(0, parent));
-    if ((yield* attempt(this.#host, () => 'attach RID to the parent', attaching)) === null) return;
+    if ((yield* attempt(this.#host, () => 'attach RID to the parent', attaching)) === null) {
+      yield* this.#block(0, have);
+      return;
+    }
     this.#faults.forget(0);
     this.#attached.set(0, { entry: null, hwpt: parent, nested: false });
     this.#emitAttach(0, parent, have);
     yield* this.#destroyOld(have);
+  }
+
+  /** The host refused what the guest wants instead of `have`. */
+  *#block(pasid: number, have: Attached | undefined): Task {
+    const keeps = this.#host.bugs?.has('vmm-keeps-refused') === true;
+    if (have !== undefined && !keeps) yield* this.#detach(pasid, have);
   }
 
   *#detach(pasid: number, have: Attached): Task {

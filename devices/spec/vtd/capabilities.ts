@@ -157,8 +157,8 @@ export const GUEST_ECAP: bigint = ECAP.encode({
 
 /**
  * What a `VtdUnit` models, as masks: the other bits stand for features that it lacks (protected
- * memory, posted interrupts, enhanced commands, memory types by MTRR, host permission tables,
- * virtual commands, performance monitoring and the like) and read 0 whatever it was made with.
+ * memory, posted interrupts, enhanced commands, host permission tables, virtual commands,
+ * performance monitoring and the like) and read 0 whatever it was made with.
  */
 export const MODELLED_CAP: bigint = CAP.encode({
   ND: 7,
@@ -191,6 +191,7 @@ export const MODELLED_ECAP: bigint = ECAP.encode({
   SC: 1,
   IRO: 0x3ff,
   MHMV: 15,
+  MTS: 1,
   NEST: 1,
   PRS: 1,
   SRS: 1,

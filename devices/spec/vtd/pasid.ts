@@ -150,9 +150,10 @@ export function describePasidEntry(words: Words): string {
       ? [`FSPM=${firstStageLevels(entry.FSPM)}-level`, `FSPTPTR=${hex(entry.FSPTPTR)}`]
       : []),
   ];
-  const flags = (['SSADE', 'SRE', 'WPE', 'EAFE', 'PWSNP', 'PGSNP'] as const).filter(
+  const flags = (['SSADE', 'SRE', 'WPE', 'EAFE', 'PWSNP', 'PGSNP', 'CD', 'EMTE'] as const).filter(
     (name) => entry[name] === 1,
   );
-  const shown = [...named, ...flags];
+  const types = entry.EMTE === 1 ? [`PAT=${hex(entry.PAT)}`] : [];
+  const shown = [...named, ...flags, ...types];
   return shown.length === 0 ? '0' : shown.join(' ');
 }

@@ -39,6 +39,9 @@ export const SS = {
   SNP: 1n << 11n,
 } as const;
 
+/** PAT of a large first-stage leaf. */
+const LARGE_PAT = 1n << 12n;
+
 /** Address bits 51:12 of an entry of either format. */
 export const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
@@ -152,12 +155,15 @@ export function describeFirstStage(entry: bigint, level: number): string {
   if ((entry & FS.P) === 0n) return `${hex(entry)} not present`;
   // Bit 7 of a PTE is PAT, not a page size.
   const shown = level === 1 ? entry & ~FS.PS : entry;
-  const pat = level === 1 && (entry & FS.PS) !== 0n ? '|PAT' : '';
+  const patBit = level === 1 ? FS.PS : isLeaf(entry, level) ? LARGE_PAT : 0n;
+  const pat = (entry & patBit) !== 0n ? '|PAT' : '';
   return `${hex(entry)} -> ${hex(entryAddress(entry, level))} ${names(shown, FS)}${pat}`;
 }
 
-/** `0x5303 -> 0x5000 R|W|A|D`, or `0x0 not present`. */
+/** `0x5333 -> 0x5000 R|W|A|D|EMT=6`, or `0x0 not present`; EMT: the memory type, when not 0. */
 export function describeSecondStage(entry: bigint, level: number): string {
   if ((entry & (SS.R | SS.W)) === 0n) return `${hex(entry)} not present`;
-  return `${hex(entry)} -> ${hex(entryAddress(entry, level))} ${names(entry, SS)}`;
+  const type = Number((entry >> 3n) & 7n);
+  const emt = isLeaf(entry, level) && type !== 0 ? `|EMT=${type}` : '';
+  return `${hex(entry)} -> ${hex(entryAddress(entry, level))} ${names(entry, SS)}${emt}`;
 }

@@ -3,7 +3,7 @@ import {
   type PasidCacheDescriptor,
   type ValidDescriptor,
 } from '../../spec/vtd/invalidation.ts';
-import { describePasidEntry, PGTT, type PasidEntry, pasidEntry } from '../../spec/vtd/pasid.ts';
+import { describePasidEntry, type PasidEntry, PGTT, pasidEntry } from '../../spec/vtd/pasid.ts';
 import type { CacheEntry } from './cache-entry.ts';
 import type { Diagnosis } from './diagnosis.ts';
 import type { Trail } from './history.ts';
@@ -48,6 +48,11 @@ export class GuestWatch extends UnitWatch {
 
   protected tablesOf({ PGTT: kind, FSPTPTR }: PasidEntry): { gfn?: number } {
     return kind === PGTT.FIRST_STAGE ? { gfn: FSPTPTR / 4096 } : {};
+  }
+
+  /** What the virtual unit is told comes from the guest, through its VMM. */
+  protected override culprit(): string {
+    return this.software;
   }
 
   protected get software(): string {
@@ -105,7 +110,7 @@ export class GuestWatch extends UnitWatch {
     this.forget();
   }
 
-  /** The host refused something that the VMM asked for the guest: it is not as the guest thinks. */
+  /** The host refused something that the VMM asked for the guest, who may then have nothing there. */
   refused(): void {
     this.#refused = true;
   }
@@ -187,13 +192,14 @@ export class GuestWatch extends UnitWatch {
   #checkAttachments(): void {
     const pasids = this.#pasids;
     this.#pasids = new Set();
-    const excused = this.#refused;
+    const refused = this.#refused;
     this.#refused = false;
-    if (!this.#enabled || excused) return;
-    for (const pasid of pasids ?? []) if (pasid !== 0) this.#checkAttachment(pasid);
+    if (!this.#enabled) return;
+    for (const pasid of pasids ?? []) if (pasid !== 0) this.#checkAttachment(pasid, refused);
   }
 
-  #checkAttachment(pasid: number): void {
+  /** @param refused the host refused something: that there is nothing is right then */
+  #checkAttachment(pasid: number, refused: boolean): void {
     const { guest, host } = this.#assigned;
     const wanted = this.structures.entry(guest, pasid);
     const there = this.#beneath.structures.entry(host, pasid);
@@ -202,7 +208,7 @@ export class GuestWatch extends UnitWatch {
     const isRight = wantsTable
       ? have.P === 1 && have.FSPTPTR === want.FSPTPTR
       : want.P === 1 || have.P === 0;
-    if (isRight) return;
+    if (isRight || (refused && have.P === 0)) return;
     const call = want.P === 0 ? 'DETACH' : 'ATTACH';
     this.scene.file({
       kind: want.P === 0 ? 'pasid-use-after-detach' : 'attachment-out-of-date',

@@ -1,6 +1,6 @@
 import { AT } from '../../pci/fabric.ts';
 import type { Descriptor } from '../../spec/vtd/invalidation.ts';
-import { PGTT, type PasidEntry, pasidEntry, secondStageLevels } from '../../spec/vtd/pasid.ts';
+import { type PasidEntry, PGTT, pasidEntry, secondStageLevels } from '../../spec/vtd/pasid.ts';
 import { levelPages, SS_LO } from '../../spec/x86/paging.ts';
 import type { Walked } from '../observer.ts';
 import type { CacheEntry } from './cache-entry.ts';
@@ -113,22 +113,32 @@ export class HostWatch extends UnitWatch {
     priv: boolean,
     type: number,
     page: number,
+    write: boolean,
     answer: Answer,
   ): void {
     const iotlb = this.#iotlb(sid, pasid, priv && pasid >= 0, page);
     if (iotlb !== undefined)
       this.#use(iotlb, type === AT.TRANSLATION ? 'translation request' : 'DMA');
     if (type === AT.TRANSLATION) this.#fillDevice(sid, pasid, priv, page, answer, iotlb);
-    else this.#reach(answer.pfn, iotlb ?? null);
+    else this.#reach(answer.pfn, write, iotlb ?? null);
   }
 
   /** The unit let a request with a translated address pass. */
-  passed(sid: number, frame: number): void {
+  passed(sid: number, frame: number, write: boolean): void {
     const entries = this.shadow.devicesUsing(sid, frame);
     const [entry] = entries;
     if (entry === undefined) this.#unknown(sid, frame);
     else if (entries.every(({ changes }) => changes.length > 0)) this.#use(entry, 'DMA');
-    this.#reach(frame, entry ?? null);
+    this.#reach(frame, write, entry ?? null);
+  }
+
+  /** A function's device-TLB is off: it holds nothing any more (PCIe ATS; a reset turns it off). */
+  deviceForgot(sid: number): void {
+    for (const entry of [...this.shadow.all()]) {
+      if (entry.cache !== 'device-TLB' || entry.sid !== sid) continue;
+      this.shadow.remove(entry);
+      this.#remember(entry);
+    }
   }
 
   issued(sid: number, itag: number): void {
@@ -277,8 +287,9 @@ export class HostWatch extends UnitWatch {
   }
 
   /** A request is about to reach a frame. */
-  #reach(frame: number, entry: CacheEntry | null): void {
+  #reach(frame: number, write: boolean, entry: CacheEntry | null): void {
     const { scene } = this;
+    if (write) scene.written(frame);
     if (!scene.isFree(frame)) return;
     const change = entry?.changes[0] ?? null;
     const trail = scene.here();

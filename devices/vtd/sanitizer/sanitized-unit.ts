@@ -38,13 +38,13 @@ export class SanitizedUnit {
     noWrite: boolean,
   ): boolean {
     const done = this.#unit.translate(sid, pasid, priv, type, vpn, write, noWrite);
-    if (done) this.#watch.translated(sid, pasid, priv, type, vpn, this.#unit.result);
+    if (done) this.#watch.translated(sid, pasid, priv, type, vpn, write, this.#unit.result);
     return done;
   }
 
   translated(sid: number, pfn: number, write: boolean): boolean {
     const passed = this.#unit.translated(sid, pfn, write);
-    if (passed) this.#watch.passed(sid, pfn);
+    if (passed) this.#watch.passed(sid, pfn, write);
     return passed;
   }
 

@@ -11,6 +11,8 @@ import type { Scene } from './scene.ts';
 import { type Change, isDetach, type TableEntry, Tables } from './tables.ts';
 import type { UnitWatch, WatchedUnit } from './unit-watch.ts';
 
+const PAGE_BYTES = 4096;
+
 /** Parts of a unit that its watch reads. */
 export interface UnitParts {
   readonly memory: PhysicalMemory;
@@ -102,8 +104,20 @@ export class Sanitizer implements Scene {
 
   /** Host physical memory was written. */
   stored(address: number, bytes: number): void {
-    this.#tables?.stored(address, bytes);
-    for (const watch of this.#watches()) watch.stored(address, bytes);
+    for (let at = address; at < address + bytes; ) {
+      const run = Math.min(PAGE_BYTES - (at % PAGE_BYTES), address + bytes - at);
+      this.#tables?.stored(at, run);
+      for (const watch of this.#watches()) watch.stored(at, run);
+      at += run;
+    }
+  }
+
+  /** A device is about to write to a frame: if it holds tables, they are looked at afterwards. */
+  written(frame: number): void {
+    const watched =
+      this.#tables?.watches(frame) === true ||
+      this.#watches().some(({ structures }) => structures.watches(frame));
+    if (watched) this.#clock?.after(0, () => this.stored(frame * PAGE_BYTES, PAGE_BYTES));
   }
 
   /** Files what was owed and never done. */
@@ -133,7 +147,7 @@ export class Sanitizer implements Scene {
   #heard(record: EventRecord): void {
     this.history.add(record);
     const { name } = record.def;
-    if (name === 'syscall:ioctl_return') {
+    if (name === 'syscalls:sys_exit_ioctl') {
       const call = record.cause;
       const what = `${String(record.values['name'])} returned`;
       const trail = this.history.at(call);

@@ -18,6 +18,8 @@ export interface Scene {
   file(finding: Finding): void;
   /** Changes after which something cached is stale, with what that is. */
   readonly stale: Map<Change, Set<CacheEntry>>;
+  /** A device is about to write to a host frame. */
+  written(frame: number): void;
   /** Whether a host frame is in nobody's hands. */
   isFree(frame: number): boolean;
 }

@@ -110,7 +110,12 @@ export class StructureWatch {
     if (this.root >= 0) this.#watch('root', this.root, 0, 0);
   }
 
-  /** Host physical memory was written. */
+  /** Whether a host frame holds one of the structures. */
+  watches(frame: number): boolean {
+    return this.#pages.has(frame);
+  }
+
+  /** Host physical memory was written, within one page. */
   stored(address: number, bytes: number): void {
     const page = this.#pages.get(Math.floor(address / PAGE_BYTES));
     if (page === undefined) return;

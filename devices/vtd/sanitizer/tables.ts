@@ -134,7 +134,12 @@ export class Tables {
     return entry;
   }
 
-  /** Memory was written. */
+  /** Whether something depends on an entry in a frame. */
+  watches(frame: number): boolean {
+    return this.#pages.has(frame);
+  }
+
+  /** Memory was written, within one page. */
   stored(address: number, bytes: number): void {
     if (!this.#pages.has(Math.floor(address / 4096))) return;
     for (let word = Math.floor(address / 8); word * 8 < address + bytes; word++) {

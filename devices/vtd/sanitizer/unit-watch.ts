@@ -6,10 +6,16 @@ import {
   decodeDescriptor,
   describeDescriptor,
 } from '../../spec/vtd/invalidation.ts';
-import { type PasidEntry, pasidEntry } from '../../spec/vtd/pasid.ts';
 import type { PageRequest } from '../../spec/vtd/page-request.ts';
-import { IQ_OFFSET_MASK, IQA, invalidationQueueBytes, REG } from '../../spec/vtd/registers.ts';
-import { RTADDR, TTM } from '../../spec/vtd/registers.ts';
+import { type PasidEntry, pasidEntry } from '../../spec/vtd/pasid.ts';
+import {
+  IQ_OFFSET_MASK,
+  IQA,
+  invalidationQueueBytes,
+  REG,
+  RTADDR,
+  TTM,
+} from '../../spec/vtd/registers.ts';
 import type { VtdObserver, Walked } from '../observer.ts';
 import { CacheEntry, type CacheEntryInit, type CacheName, covers } from './cache-entry.ts';
 import { type Carried, type Diagnosis, diagnose } from './diagnosis.ts';
@@ -187,9 +193,14 @@ export abstract class UnitWatch implements VtdObserver {
     this.file({ ...found, kind, change, acted, address, who: this.blame(change) }, entry);
   }
 
+  /** The software that did what is on a trail. */
+  protected culprit(trail: Trail | null): string {
+    return actorOf(trail) || this.software;
+  }
+
   /** The software that owed the invalidation of a change. */
   protected blame(change: Change): string {
-    return actorOf(change.trail) || this.software;
+    return this.culprit(change.trail);
   }
 
   protected file(
@@ -226,7 +237,7 @@ export abstract class UnitWatch implements VtdObserver {
         entry.told = true;
         const missing = 'unmap, invalidate and wait before the memory goes back';
         const kind: Kind = entry.live ? 'freed-while-mapped' : 'not-waited';
-        const who = actorOf(acted.trail) || this.software;
+        const who = this.culprit(acted.trail);
         this.file({ kind, change: null, acted, who, missing, address }, entry);
       }
     }
@@ -325,7 +336,7 @@ export abstract class UnitWatch implements VtdObserver {
       entry: null,
       change: null,
       acted: { what: 'sent a page group response', trail },
-      who: actorOf(trail) || this.software,
+      who: this.culprit(trail),
       missing: 'nothing: a group is answered once, by its last request',
       instead: code,
     });
@@ -350,7 +361,7 @@ export abstract class UnitWatch implements VtdObserver {
         entry: this.findPasid(sid, pasid) ?? null,
         change: null,
         acted: { what: `wrote the PASID entry: ${broken.why}`, trail },
-        who: actorOf(trail) || this.software,
+        who: this.culprit(trail),
         missing: 'P last; while present, one aligned 16-byte write, or P clear and a flush first',
       });
     }
@@ -389,7 +400,7 @@ export abstract class UnitWatch implements VtdObserver {
       entry: null,
       change: null,
       acted: { what: `${what}; the entry was taken away before`, trail: owed.trail ?? here },
-      who: actorOf(owed.trail) || this.software,
+      who: this.culprit(owed.trail),
       missing: 'inv_wait with FN, invalidations of IOTLB and device-TLB, then inv_wait with PD',
     });
   }

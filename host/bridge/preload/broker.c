@@ -3,13 +3,19 @@
  * is at the other end, sees descriptors and processes end, keeps copies of the programs' eventfds
  * and writes them, makes descriptors readable, and starts the program of `vsva exec`.
  *
- * Usage: broker DIRECTORY SOCKET [LIBRARY PROGRAM ARGUMENT...]
+ * Usage: broker DIRECTORY SOCKET [DESCRIPTORS LIBRARY PROGRAM ARGUMENT...]
+ *
+ * DESCRIPTORS is the soft RLIMIT_NOFILE of the program; - for the one that the broker has.
+ *
+ *        broker --privileged FILE     0 if exec of the file raises capabilities, else 1
+ *        broker --probe SOCKET        0 if a broker there lets this user in, else an errno
  *
  * Inherited descriptors: 3 answers to and 4 commands from the engine, 5 the request pipe, not to be
  * waited for, 6 the same as programs get it. When the engine goes, so does the broker: DIRECTORY
  * (the user's alone), the socket and the program go too.
  */
 #define _GNU_SOURCE
+#include "watcher.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -27,11 +33,15 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64
@@ -39,7 +49,7 @@
 #define FILES (1u << 20)
 #define MAX_DESCRIPTORS 65536
 /* Descriptors beyond those that are kept: a connection can always be accepted and refused. */
-#define SPARE_DESCRIPTORS 16
+#define SPARE_DESCRIPTORS 4
 /* Connections that are there for an invitation; the oldest gives way. */
 #define MAX_CONTROL 1024
 /* With so many events untold, connections have to wait. */
@@ -51,6 +61,7 @@ enum role {
     ROLE_FREE,
     ROLE_LISTEN,
     ROLE_COMMANDS,
+    ROLE_SIGNALS,
     ROLE_CONTROL,
     ROLE_FILE,
     ROLE_PROCESS,
@@ -66,10 +77,11 @@ struct entry {
 static struct entry *entries;
 static int entry_limit;
 static int *file_fds; /* by file: its descriptor; 0: none */
-static int epoll_fd, listen_fd;
+static int epoll_fd, listen_fd, signals_fd;
 static uint32_t control_count, control_serial;
 static bool deaf; /* connections have to wait */
 static pid_t program;
+static bool for_program; /* one was to be started: the broker is there for it */
 static struct rlimit descriptors; /* as the program is to have it */
 static struct vsva_event *events;
 static size_t event_count, event_room;
@@ -139,17 +151,7 @@ static void tell(enum vsva_event_kind kind, uint32_t a, uint32_t b) {
 
 /* The engine sleeps in its request pipe; a full pipe means that it does not sleep. */
 static void wake_engine(void) {
-    if (event_count == 0 || woken) return;
-    struct {
-        struct vsva_request request;
-        uint32_t tail;
-    } frame = {.request = {.magic = VSVA_MAGIC, .op = VSVA_OP_WAKE}};
-    frame.request.bytes = sizeof(frame.request) + sizeof(frame.tail);
-    frame.tail = VSVA_MAGIC ^ frame.request.bytes;
-    uint8_t bytes[sizeof(frame.request) + sizeof(frame.tail)];
-    memcpy(bytes, &frame.request, sizeof(frame.request));
-    memcpy(bytes + sizeof(frame.request), &frame.tail, sizeof(frame.tail));
-    woken = write(REQUESTS, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes);
+    if (event_count > 0 && !woken) woken = vsva_send_wake(REQUESTS);
 }
 
 /* The number of the file whose connection has this name at its far end; 0: not a file's name. */
@@ -216,6 +218,50 @@ static void process_ended(int fd) {
         tell(VSVA_EVENT_EXIT,
              (uint32_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)), 0);
     }
+}
+
+/* Signals that end a program, and when one came here: then it came to the whole group. */
+static const int endings[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+static uint64_t came[SIGTERM + 1];
+
+/* A signal to the group is with all of it long before the engine's process has passed it on. */
+#define SAME_SIGNAL_MS 500
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + 1;
+}
+
+/* The process of the engine tells of signal n, which it was sent, with SIGRTMIN + n. */
+static void take_signals(void) {
+    struct signalfd_siginfo info;
+    while (read(signals_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        const int number = (int)info.ssi_signo - SIGRTMIN;
+        if (number < 0) {
+            came[info.ssi_signo] = now_ms();
+        } else if (info.ssi_pid != (uint32_t)getppid()) {
+            continue;
+        } else if (!for_program) {
+            tell(VSVA_EVENT_EXIT, 0, 0);
+        } else if (program > 0 && (came[number] == 0 || now_ms() - came[number] > SAME_SIGNAL_MS)) {
+            kill(program, number);
+        }
+    }
+}
+
+/* From here on they are read, not obeyed. */
+static void catch_signals(sigset_t *before) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++) {
+        sigaddset(&set, endings[i]);
+        sigaddset(&set, SIGRTMIN + endings[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, before) < 0) fail("signals");
+    signals_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals_fd < 0 || !keep(signals_fd, ROLE_SIGNALS, 0, EPOLLIN)) fail("signals");
 }
 
 static int watch(pid_t pid) {
@@ -341,6 +387,10 @@ static void handle_events(int timeout) {
             case ROLE_LISTEN:
                 connecting = true;
                 break;
+            case ROLE_SIGNALS:
+                take_signals();
+                handled++;
+                break;
             case ROLE_COMMANDS:
                 if ((ready[i].events & EPOLLIN) == 0) exit(0);
                 command = true;
@@ -413,14 +463,8 @@ static void clean_up(void) {
     if (program > 0) kill(program, SIGHUP);
 }
 
-/* The terminal's signals are for the program, and the engine's end ends the broker. */
-static const int ignored[] = {SIGINT, SIGQUIT, SIGPIPE, SIGHUP, SIGTERM};
-
-static void for_signals(void (*action)(int)) {
-    for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++) signal(ignored[i], action);
-}
-
-static void start_program(const char *library, char **arguments, mode_t mask) {
+static void start_program(const char *library, char **arguments, mode_t mask,
+                          const sigset_t *signals) {
     program = fork();
     if (program < 0) fail("fork");
     if (program == 0) {
@@ -432,7 +476,8 @@ static void start_program(const char *library, char **arguments, mode_t mask) {
         setenv("VSVA_SOCKET", socket_path, 1);
         umask(mask);
         setrlimit(RLIMIT_NOFILE, &descriptors);
-        for_signals(SIG_DFL);
+        signal(SIGPIPE, SIG_DFL);
+        sigprocmask(SIG_SETMASK, signals, NULL);
         prctl(PR_SET_PDEATHSIG, SIGHUP);
         if (getppid() != broker) _exit(128 + SIGHUP);
         execvp(arguments[0], arguments);
@@ -444,25 +489,50 @@ static void start_program(const char *library, char **arguments, mode_t mask) {
 
 static void prepare(void) {
     for (int fd = ANSWERS; fd <= CLIENT_PIPE; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
-    for_signals(SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &descriptors) < 0) fail("getrlimit");
     struct rlimit more = {.rlim_cur = descriptors.rlim_max, .rlim_max = descriptors.rlim_max};
     if (more.rlim_cur > MAX_DESCRIPTORS) more.rlim_cur = MAX_DESCRIPTORS;
     if (setrlimit(RLIMIT_NOFILE, &more) < 0) more = descriptors;
     entry_limit = (int)more.rlim_cur - SPARE_DESCRIPTORS;
-    if (entry_limit < SPARE_DESCRIPTORS) fail("too few descriptors");
+    if (entry_limit < 4 * SPARE_DESCRIPTORS) fail("too few descriptors");
     entries = calloc((size_t)entry_limit, sizeof(*entries));
     file_fds = calloc(FILES + 1, sizeof(*file_fds));
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (entries == NULL || file_fds == NULL || epoll_fd < 0) fail("start");
 }
 
+/* Whether a program of this user would be served there. */
+static int probe(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path)) return ENAMETOOLONG;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct timeval patience = {.tv_sec = 5};
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
+        connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        return errno;
+    }
+    struct vsva_invitation invitation;
+    const ssize_t got = recv(fd, &invitation, sizeof(invitation), 0);
+    if (got < 0) return errno == EAGAIN ? ETIMEDOUT : EACCES;
+    return got == (ssize_t)sizeof(invitation) ? 0 : EACCES;
+}
+
 int main(int count, char **arguments) {
     struct sockaddr_un room;
-    if (count < 3 || count == 4 || strlen(arguments[2]) >= sizeof(room.sun_path)) return 2;
+    sigset_t signals;
+    if (count == 3 && strcmp(arguments[1], "--probe") == 0) return probe(arguments[2]);
+    if (count == 3 && strcmp(arguments[1], "--privileged") == 0) {
+        return getxattr(arguments[2], "security.capability", NULL, 0) > 0 ? 0 : 1;
+    }
+    if (count < 3 || (count > 3 && count < 6)) return 2;
+    if (strlen(arguments[2]) >= sizeof(room.sun_path)) return 2;
     const mode_t mask = umask(0);
     umask(mask);
     prepare();
+    catch_signals(&signals);
+    for_program = count > 5;
     directory = arguments[1];
     socket_path = arguments[2];
     const struct vsva_answer ready = {.result = listen_at(socket_path)};
@@ -470,7 +540,11 @@ int main(int count, char **arguments) {
         broker = getpid();
         atexit(clean_up);
         if (!keep(COMMANDS, ROLE_COMMANDS, 0, EPOLLIN)) fail("commands");
-        if (count > 4) start_program(arguments[3], arguments + 4, mask);
+        if (!vsva_start_watcher(REQUESTS, entry_limit)) fail("watcher");
+        if (for_program) {
+            if (arguments[3][0] != '-') descriptors.rlim_cur = strtoul(arguments[3], NULL, 10);
+            start_program(arguments[4], arguments + 5, mask, &signals);
+        }
     }
     if (write(ANSWERS, &ready, sizeof(ready)) < 0 || ready.result < 0) return 1;
     for (;;) handle_events(event_count > 0 && !woken ? 10 : -1);

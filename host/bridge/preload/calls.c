@@ -45,7 +45,16 @@
     struct vsva_route route;                                                                       \
     const char *real = vsva_route(at, path, &route);                                               \
     if (route.place == VSVA_PLACE_DEVICE) return vsva_open(real, flags);                           \
-    return NEXT(name)(__VA_ARGS__, flags, mode);
+    if ((flags & O_ACCMODE) != O_RDONLY) {                                                         \
+        const char *attribute = vsva_attribute(&route);                                            \
+        if (attribute != NULL) return vsva_open(attribute, flags);                                 \
+    }                                                                                              \
+    if ((flags & O_CREAT) != 0 && vsva_follow(at, path, &route)) {                                 \
+        return vsva_open(route.path, flags);                                                       \
+    }                                                                                              \
+    const int fd = NEXT(name)(__VA_ARGS__, flags, mode);                                           \
+    const bool missing = fd < 0 && errno == ENOENT;                                                \
+    return missing && vsva_follow(at, path, &route) ? vsva_open(route.path, flags) : fd;
 
 EXPORT int open(const char *path, int flags, ...) {
     const int at = AT_FDCWD;
@@ -54,6 +63,12 @@ EXPORT int open(const char *path, int flags, ...) {
 EXPORT int open64(const char *path, int flags, ...) {
     const int at = AT_FDCWD;
     OPEN_BODY(open64, real)
+}
+EXPORT int creat(const char *path, mode_t mode) {
+    return open(path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
+EXPORT int creat64(const char *path, mode_t mode) {
+    return open64(path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 EXPORT int openat(int at, const char *path, int flags, ...) { OPEN_BODY(openat, at, real) }
 EXPORT int openat64(int at, const char *path, int flags, ...) { OPEN_BODY(openat64, at, real) }
@@ -409,6 +424,9 @@ EXPORT int statx(int at, const char *path, int flags, unsigned mask, struct stat
     into->stx_mode = (uint16_t)plain.st_mode;
     into->stx_nlink = 1;
     into->stx_blksize = (uint32_t)plain.st_blksize;
+    into->stx_ino = plain.st_ino;
+    into->stx_dev_major = major(plain.st_dev);
+    into->stx_dev_minor = minor(plain.st_dev);
     into->stx_rdev_major = major(plain.st_rdev);
     into->stx_rdev_minor = minor(plain.st_rdev);
     return 0;

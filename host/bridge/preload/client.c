@@ -23,6 +23,8 @@
 
 #define PAGE 4096u
 #define PATH_BYTES 768
+/* File systems without a disk have major 0; this is where nodes of devices are. */
+#define DEVTMPFS_MINOR 6
 
 /* How often the engine has said that it holds pins here, and how often when it last held none. */
 static atomic_uint pins_told, pins_gone;
@@ -189,11 +191,13 @@ int vsva_stat(uint32_t file, const char *path, struct stat *into) {
     into->st_mode = device.mode;
     into->st_rdev = makedev(device.major, device.minor);
     into->st_size = 0;
-    if (path != NULL) {
+    /* An anonymous file keeps what its connection has. */
+    if (path != NULL || S_ISCHR(into->st_mode)) {
         into->st_nlink = 1;
         into->st_uid = geteuid();
         into->st_gid = getegid();
         into->st_blksize = PAGE;
+        into->st_dev = makedev(0, DEVTMPFS_MINOR);
         into->st_ino = (ino_t)into->st_rdev;
     }
     return 0;
@@ -220,9 +224,13 @@ int vsva_map(uint32_t file, int fd, size_t length, int prot, int flags, off_t of
     return (int)finish(result);
 }
 
+bool vsva_has_pins(void) {
+    return atomic_load(&pins_told) != atomic_load(&pins_gone);
+}
+
 void vsva_leave(uintptr_t start, size_t length, intptr_t to, bool shared) {
     const unsigned told = atomic_load(&pins_told);
-    if (length == 0 || told == atomic_load(&pins_gone) || vsva_is_guest()) return;
+    if (length == 0 || !vsva_has_pins() || vsva_is_guest()) return;
     struct vsva_answered answer;
     struct vsva_request request = vsva_request_of(VSVA_OP_LEAVE);
     const uint64_t args[4] = {start, length, (uint64_t)to, shared ? 0 : 1};

@@ -22,6 +22,9 @@ bool vsva_enabled(void);
 /* Names the server. False: that is no socket's path. */
 bool vsva_serve_at(const char *path);
 
+/* Where that server is. */
+const char *vsva_server(void);
+
 /* Whether this process may hold files of the engine. */
 bool vsva_used(void);
 
@@ -87,6 +90,12 @@ struct vsva_route {
 /* Where a path leads. Returns what to give to libc, or for a DEVICE to vsva_open. Keeps errno. */
 const char *vsva_route(int at, const char *path, struct vsva_route *route);
 
+/* The name of an attribute of sysfs in the tree, whose change the engine is asked for. NULL: none. */
+const char *vsva_attribute(const struct vsva_route *route);
+
+/* Whether a path is a link that leads to a device: then that is in `route`. Keeps errno. */
+bool vsva_follow(int at, const char *path, struct vsva_route *route);
+
 /* Asks the engine where an absolute path leads, and for TREE where that really is. */
 enum vsva_place vsva_locate(const char *path, char *real, size_t room);
 
@@ -101,6 +110,9 @@ ssize_t vsva_transfer(enum vsva_op op, uint32_t file, int fd, const void *buffer
 /* mmap of a file: a new connection that stands for the mapping, and its number in `mapped`. */
 int vsva_map(uint32_t file, int fd, size_t length, int prot, int flags, off_t offset,
              uint32_t *mapped);
+
+/* Whether something of this process may be pinned. */
+bool vsva_has_pins(void);
 
 /* Memory is about to be unmapped, moved to `to`, or (not `shared`) given up where it is not shared:
    pinned pages stay with those who pinned them. Costs nothing while nothing is pinned. */

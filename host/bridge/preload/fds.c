@@ -53,6 +53,10 @@ bool vsva_serve_at(const char *path) {
     return true;
 }
 
+const char *vsva_server(void) {
+    return server.sun_path;
+}
+
 bool vsva_used(void) {
     return atomic_load_explicit(&used, memory_order_relaxed);
 }

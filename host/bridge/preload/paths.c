@@ -19,6 +19,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#define MAX_LINKS 8
+
 #define EXPORT __attribute__((visibility("default")))
 
 #define NEXT(name)                                                                                 \
@@ -122,6 +124,23 @@ static bool absolute(int at, const char *path, char *into, size_t room) {
     return used > 0;
 }
 
+/* The absolute path `name` with its .. taken for what they say. */
+static char *without_parents(const char *name, char *into) {
+    size_t used = 0;
+    while (*name != 0) {
+        const size_t length = 1 + strcspn(name + 1, "/");
+        if (length == 3 && strncmp(name, "/..", 3) == 0) {
+            while (used > 0 && into[--used] != '/') {}
+        } else {
+            memcpy(into + used, name, length);
+            used += length;
+        }
+        name += length;
+    }
+    into[used] = 0;
+    return into;
+}
+
 /* What stands before the program's own name of a file is the tree's directory. */
 static void learn_root(const char *real, const char *name) {
     const size_t length = strlen(real), tail = strlen(name);
@@ -137,12 +156,16 @@ const char *vsva_route(int at, const char *path, struct vsva_route *route) {
     if (!vsva_enabled() || path == NULL || path[0] == 0) return path;
     if (path[0] == '/') {
         const char *first = path + strspn(path, "/.");
-        if (*first != 'd' && *first != 's' && *first != 'p') return path;
+        const bool known = *first == 'd' || *first == 's' || *first == 'p';
+        if (!known && (strstr(path, "/..") == NULL || strstr(path, "/dev/") == NULL)) return path;
     }
     const int saved = errno;
     char name[VSVA_ROUTE_MAX];
     if (absolute(at, path, name, sizeof(name))) {
-        if (is_device(name)) {
+        /* Nothing on the way to a device is a link. */
+        char *plain = strstr(name, "/..") == NULL ? name : without_parents(name, route->path);
+        if (is_device(plain)) {
+            if (plain != name) strcpy(name, plain);
             route->place = VSVA_PLACE_DEVICE;
         } else if (may_be_served(name)) {
             route->place = vsva_locate(name, route->path, sizeof(route->path));
@@ -153,6 +176,32 @@ const char *vsva_route(int at, const char *path, struct vsva_route *route) {
     if (route->place == VSVA_PLACE_DEVICE) strcpy(route->path, name);
     else learn_root(route->path, name);
     return route->path;
+}
+
+const char *vsva_attribute(const struct vsva_route *route) {
+    const size_t known = atomic_load(&root_length);
+    if (route->place != VSVA_PLACE_TREE || known == 0) return NULL;
+    const char *name = route->path + known;
+    const bool debug = is_or_under(name, "/sys/kernel/debug");
+    return strncmp(name, "/sys/", 5) == 0 && !debug ? name : NULL;
+}
+
+bool vsva_follow(int at, const char *path, struct vsva_route *route) {
+    if (!vsva_enabled() || path == NULL) return false;
+    const int saved = errno;
+    char link[VSVA_ROUTE_MAX];
+    bool found = false;
+    for (int hops = 0; hops < MAX_LINKS && !found; hops++) {
+        const long length = RAW(SYS_readlinkat, at, path, link, sizeof(link) - 1);
+        if (length <= 0 || link[0] != '/') break;
+        link[length] = 0;
+        vsva_route(AT_FDCWD, link, route);
+        found = route->place == VSVA_PLACE_DEVICE;
+        memcpy(route->path, link, (size_t)length + 1);
+        path = route->path;
+    }
+    errno = saved;
+    return found;
 }
 
 /* A program can be started inside the tree, before it has asked for any path. */
@@ -200,7 +249,15 @@ static FILE *open_stream(const char *path, const char *mode) {
 #define FOPEN_BODY(name)                                                                           \
     struct vsva_route route;                                                                       \
     const char *real = vsva_route(AT_FDCWD, path, &route);                                         \
-    return route.place == VSVA_PLACE_DEVICE ? open_stream(real, mode) : NEXT(name)(real, mode);
+    const bool writes = mode[0] != 'r' || strchr(mode, '+') != NULL;                               \
+    const char *attribute = writes ? vsva_attribute(&route) : NULL;                                \
+    if (attribute != NULL) return open_stream(attribute, mode);                                    \
+    if (route.place == VSVA_PLACE_DEVICE) return open_stream(real, mode);                          \
+    const bool follow = writes && vsva_follow(AT_FDCWD, path, &route);                             \
+    if (follow) return open_stream(route.path, mode);                                              \
+    FILE *stream = NEXT(name)(real, mode);                                                         \
+    const bool missing = stream == NULL && errno == ENOENT;                                        \
+    return missing && vsva_follow(AT_FDCWD, path, &route) ? open_stream(route.path, mode) : stream;
 
 EXPORT FILE *fopen(const char *path, const char *mode) { FOPEN_BODY(fopen) }
 EXPORT FILE *fopen64(const char *path, const char *mode) { FOPEN_BODY(fopen64) }

@@ -108,7 +108,8 @@ enum vsva_event_kind {
     VSVA_EVENT_OPENED = 1, /* a: file, b: pid */
     VSVA_EVENT_CLOSED = 2, /* a: file: its last descriptor has gone */
     VSVA_EVENT_DEAD = 3,   /* a: pid */
-    VSVA_EVENT_EXIT = 4,   /* a: exit status of the program that the broker started */
+    VSVA_EVENT_EXIT = 4,   /* a: exit status of the program that the broker started; 0 if it was
+                              to start none and is told to end */
     VSVA_EVENT_INVITED = 5 /* a: pid, b: the invitation that it was given */
 };
 

@@ -205,8 +205,9 @@ export class PagingDomain implements IntelDomain, TaggedDomain {
   }
 
   *#unmapPages(range: PageRange): Task<number> {
-    const { pages, tables } = this.#table.unmap(range.start, range.pages);
     const { platform } = this.#unit;
+    if (hasBug(platform, 'host-unmap-keeps-entries')) return range.pages;
+    const { pages, tables } = this.#table.unmap(range.start, range.pages);
     if (hasBug(platform, 'host-unmap-frees-tables')) this.#table.freeTables(tables.splice(0));
     if (hasBug(platform, 'host-unmap-no-flush')) return pages;
     if (pages > 0 || tables.length > 0) {

@@ -10,6 +10,8 @@ import { RESPONSE } from './ops.ts';
  * broken or hostile; its further requests are dropped, and it asks again after the response.
  */
 const MAX_PARTIAL = 2048;
+/** Groups of one device that wait for an answer; what is beyond finds no memory. */
+const MAX_PENDING = 2 ** 16;
 
 interface FaultParam {
   partial: Fault[];
@@ -69,7 +71,7 @@ export class IopfQueue {
       return true;
     }
     const faults = takeGroup(param, fault);
-    if (!this.#hasMemory()) {
+    if (!this.#hasMemory(param.pending.size)) {
       yield* dev.ops.pageResponse!(dev, fault, RESPONSE.INVALID);
       return false;
     }
@@ -88,7 +90,8 @@ export class IopfQueue {
   }
 
   /** For a group; without it the group is answered at once (iopf_group_alloc). */
-  #hasMemory(): boolean {
+  #hasMemory(pending: number): boolean {
+    if (pending >= MAX_PENDING) return false;
     try {
       this.#failpoints.point('iommu:iopf_group');
       return true;

@@ -4,6 +4,7 @@ import type { iommu_hwpt_invalidate } from '../../uapi/iommufd.ts';
 import { Errno } from '../errno.ts';
 import type { UserArray } from '../iommu/ops.ts';
 import type { Behaviour } from '../release.ts';
+import { checkZeroed } from '../zeroed.ts';
 import { HwptNested } from './hw-pagetable.ts';
 import { IommufdObject } from './object.ts';
 import type { Ucmd } from './ucmd.ts';
@@ -96,10 +97,9 @@ function userArray(ucmd: InvalidateUcmd): UserArray {
       const whole = new Uint8Array(bytes);
       whole.set(mm.copyFrom(at, Math.min(entry_len, bytes)));
       if (entry_len > bytes) {
-        const tail = mm.copyFrom(at + BigInt(bytes), entry_len - bytes);
-        if (tail.some((byte) => byte !== 0)) {
-          throw new Errno('E2BIG', `entry ${index}: non-zero bytes beyond ${bytes}`);
-        }
+        const refuse = (): Errno =>
+          new Errno('E2BIG', `entry ${index}: non-zero bytes beyond ${bytes}`);
+        checkZeroed(mm, at + BigInt(bytes), entry_len - bytes, refuse);
       }
       return whole;
     },

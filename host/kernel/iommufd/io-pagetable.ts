@@ -93,8 +93,13 @@ export class IoPagetable {
     }
   }
 
-  /** Puts `parts`, which have the same pages in the same domains, in the place of an area. */
+  /**
+   * Puts `parts`, which have the same pages in the same domains, in the place of an area.
+   *
+   * @throws Errno ENOMEM: then it stays
+   */
   exchange(area: Area, parts: readonly Area[]): void {
+    this.#kernel.memory.take(parts.length - 1, 'areas');
     for (const part of parts) part.pages.get();
     this.areas.remove(area);
     this.#noteGone(area);
@@ -329,6 +334,7 @@ export class IoPagetable {
       areas.push(new Area(iova, length, pages, pagesByte, prot));
       iova += length;
     }
+    this.#kernel.memory.take(areas.length, 'areas');
     return areas;
   }
 
@@ -340,6 +346,7 @@ export class IoPagetable {
 
   #remove(area: Area): void {
     this.areas.remove(area);
+    this.#kernel.memory.give(1);
     this.#noteGone(area);
     area.pages.put();
   }

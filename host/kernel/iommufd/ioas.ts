@@ -66,6 +66,7 @@ export class Ioas extends IommufdObject {
 
   *destroy(): Task {
     yield* this.iopt.unmap(0n, IOVA_MAX);
+    this.iopt.space.release();
   }
 }
 
@@ -110,6 +111,9 @@ export function* ioasAllowIovas(ucmd: Cmd<typeof iommu_ioas_allow_iovas>): Task 
   reservedZero(__reserved);
   using hold = ucmd.ctx.lookup(ioas_id, Ioas);
   const allowed = new IntervalSet<Interval>();
+  const { memory } = ucmd.ctx.kernel;
+  using taken = new DisposableStack();
+  taken.defer(() => memory.give(allowed.size));
   for (let index = 0; index < num_iovas; index++) {
     const bytes = ucmd.process.mm.copyFrom(
       allowed_iovas + BigInt(index * RANGE_BYTES),
@@ -124,9 +128,11 @@ export function* ioasAllowIovas(ucmd: Cmd<typeof iommu_ioas_allow_iovas>): Task 
       throw new Errno('EINVAL', `range ${index}: ${what}`);
     }
     ucmd.ctx.kernel.failpoints.point('iommufd:iopt_allowed');
+    memory.take(1, 'an allowed range');
     allowed.insert(range);
   }
   hold.object.iopt.space.allow(allowed);
+  taken.move();
 }
 
 /** IOMMU_IOAS_MAP. */
@@ -255,7 +261,7 @@ function rlimitMode(ucmd: Cmd<typeof iommu_option>, op: number, value: bigint): 
   if (op === IOMMU_OPTION_OP_GET) return ctx.accounting === 'mm' ? 1n : 0n;
   if (op !== IOMMU_OPTION_OP_SET) throw new Errno('EOPNOTSUPP', `op ${op}`);
   if (!process.credentials.sysResource) {
-    throw new Errno('EPERM', 'RLIMIT_MODE needs CAP_SYS_RESOURCE');
+    throw new Errno('EPERM', `user ${process.credentials.uid} lacks CAP_SYS_RESOURCE`);
   }
   if (!ctx.empty) throw new Errno('EBUSY', 'RLIMIT_MODE must be set before any object exists');
   if (value > 1n) throw new Errno('EINVAL', `RLIMIT_MODE ${value.toString()}`);

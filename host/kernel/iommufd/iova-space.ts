@@ -83,14 +83,24 @@ export class IovaSpace {
     this.#reserved.removeWhere((item) => item.owner === owner);
   }
 
-  /** Replaces the allowed list. @throws Errno EADDRINUSE: one is reserved; the old list stays */
+  /**
+   * Replaces the allowed list, for which memory has been taken.
+   *
+   * @throws Errno EADDRINUSE: one is reserved; the old list stays
+   */
   allow(allowed: IntervalSet<Interval>): void {
     for (const range of allowed) {
       const hit = this.#reserved.firstIn(range.start, range.last);
       if (hit === undefined) continue;
       throw new Errno('EADDRINUSE', `allowed ${rangeText(range)} meets reserved ${rangeText(hit)}`);
     }
+    this.#kernel.memory.give(this.#allowed.size);
     this.#allowed.replace(allowed);
+  }
+
+  /** The IOAS goes. */
+  release(): void {
+    this.#kernel.memory.give(this.#allowed.size);
   }
 
   /**

@@ -6,6 +6,7 @@ import { VFIO_CONTAINER_IOCTLS } from '../../uapi/vfio.ts';
 import { Errno } from '../errno.ts';
 import type { Caller, FileOps, MmapRequest, MmapResult, OpenFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
+import { checkZeroed } from '../zeroed.ts';
 import type { Commands } from './commands.ts';
 import { COMMANDS } from './commands.ts';
 import { describeArgument } from './describe.ts';
@@ -14,8 +15,6 @@ import { IommufdCtx, IommufdGlobal } from './object.ts';
 import { vfioCompat } from './vfio-compat.ts';
 
 const SIZE_FIELD_BYTES = 4;
-/** Longest argument a caller may state; the part beyond the structure must be zero anyway. */
-const USER_SIZE_MAX = 4096;
 
 /** iommufd's commands begin here among the 256 numbers of its ioctl type; VFIO's are below. */
 const FIRST_NUMBER = 0x80;
@@ -137,12 +136,13 @@ function copyArgument(
   size: number,
   struct: Struct,
 ): Uint8Array<ArrayBuffer> {
-  for (let at = struct.size; at < size; at += USER_SIZE_MAX) {
-    const tail = caller.mm.copyFrom(address + BigInt(at), Math.min(USER_SIZE_MAX, size - at));
-    if (tail.some((byte) => byte !== 0)) {
-      throw new Errno('E2BIG', `size ${size}: non-zero bytes beyond ${struct.size}`);
-    }
-  }
+  const tail = address + BigInt(struct.size);
+  checkZeroed(
+    caller.mm,
+    tail,
+    size - struct.size,
+    () => new Errno('E2BIG', `size ${size}: non-zero bytes beyond ${struct.size}`),
+  );
   const given = caller.mm.copyFrom(address, Math.min(size, struct.size));
   if (size >= struct.size) return given;
   const bytes = new Uint8Array(struct.size);

@@ -161,6 +161,8 @@ export class IommufdCtx {
         progress = true;
       }
     }
+    // The tombstones.
+    for (const object of this.#objects.values()) if (object === null) this.kernel.memory.give(1);
   }
 
   /** Reserves the lowest free id for an object that is being made. @throws Errno ENOMEM, ENOSPC */
@@ -169,6 +171,7 @@ export class IommufdCtx {
     this.kernel.failpoints.point('iommufd:object_id');
     while (this.#objects.has(this.#lowestFree)) this.#lowestFree++;
     if (this.#lowestFree > ID_MAX) throw new Errno('ENOSPC', 'no object id is left');
+    this.kernel.memory.take(1, object.type);
     object.id = this.#lowestFree;
     this.#objects.set(object.id, null);
     this.global.objects++;
@@ -271,6 +274,7 @@ export class IommufdCtx {
   #free(object: IommufdObject): void {
     this.#objects.delete(object.id);
     this.global.objects--;
+    this.kernel.memory.give(1);
     if (this.vfioIoas === object) this.vfioIoas = null;
     if (object.id < this.#lowestFree) this.#lowestFree = object.id;
   }

@@ -69,6 +69,7 @@ export class IommufdVeventq extends IommufdObject implements EventSink {
     if (this.#events < this.depth) {
       try {
         this.ctx.kernel.failpoints.point('iommufd:vevent');
+        this.ctx.kernel.memory.take(1, 'events of a vIOMMU');
         kept = payload.slice();
         this.#events++;
       } catch (error) {
@@ -92,13 +93,17 @@ export class IommufdVeventq extends IommufdObject implements EventSink {
   /** The head has been read. */
   taken(): void {
     const event = this.deliver.shift();
-    if (event !== undefined && event.payload !== null) this.#events--;
+    if (event === undefined || event.payload === null) return;
+    this.#events--;
+    this.ctx.kernel.memory.give(1);
   }
 
   *destroy(): Task {
     const { queues } = this.viommu;
     queues.splice(queues.indexOf(this), 1);
     this.deliver.length = 0;
+    this.ctx.kernel.memory.give(this.#events);
+    this.#events = 0;
     this.viommu.users--;
   }
 }

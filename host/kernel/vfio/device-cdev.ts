@@ -15,6 +15,7 @@ import type { Caller, FileOps, MmapRequest, MmapResult, OpenFile } from '../file
 import { describeArgument } from '../iommufd/describe.ts';
 import { ctxFromFd } from '../iommufd/main.ts';
 import { Undo } from '../undo.ts';
+import { checkZeroed } from '../zeroed.ts';
 import { readArgument, writeArgument } from './argument.ts';
 import { VfioIommufd } from './iommufd.ts';
 import type { VfioPciDevice } from './pci-core.ts';
@@ -25,8 +26,6 @@ const OF_CDEV: ReadonlySet<number> = new Set([
   VFIO_DEVICE_CMD.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
   VFIO_DEVICE_CMD.VFIO_DEVICE_DETACH_IOMMUFD_PT,
 ]);
-/** Beyond the structure a longer BIND argument must be zero; looked at in pieces of this size. */
-const TAIL_CHUNK = 4096;
 
 /** A device that was opened through its group: bound and attached already. */
 export interface GroupAccess {
@@ -272,10 +271,11 @@ function* locked(device: VfioPciDevice, work: () => Task): Task {
 
 /** What follows the structure in a longer argument. @throws Errno E2BIG, EFAULT */
 function checkTail(caller: Caller, argument: number, argsz: number): void {
-  for (let at = vfio_device_bind_iommufd.size; at < argsz; at += TAIL_CHUNK) {
-    const bytes = caller.mm.copyFrom(BigInt(argument + at), Math.min(TAIL_CHUNK, argsz - at));
-    if (bytes.some((byte) => byte !== 0)) {
-      throw new Errno('E2BIG', `argsz ${argsz}: non-zero bytes beyond the structure`);
-    }
-  }
+  const { size } = vfio_device_bind_iommufd;
+  checkZeroed(
+    caller.mm,
+    BigInt(argument + size),
+    argsz - size,
+    () => new Errno('E2BIG', `argsz ${argsz}: non-zero bytes beyond the structure`),
+  );
 }

@@ -1,5 +1,6 @@
 /** Memory of a server with a viewer that never reads, in a process of its own. */
 import { once } from 'node:events';
+import { Packr } from 'msgpackr';
 import { WebSocket } from 'ws';
 import { serveFlood } from './server.ts';
 
@@ -21,7 +22,7 @@ async function weigh({ events }: Weigh): Promise<void> {
   const { url, history, flood, close } = await serveFlood(events);
   const viewer = new WebSocket(url, ['vsva.v1.msgpack'], { perMessageDeflate: false });
   await once(viewer, 'open');
-  viewer.send(Buffer.from('83a474797065a9737562736372696265a2696401a561667465720', 'hex'));
+  viewer.send(new Packr({ useRecords: false }).pack({ type: 'subscribe', id: 1, after: 0 }));
   viewer.pause();
   const idle = process.memoryUsage.rss();
   let most = idle;

@@ -380,18 +380,42 @@ function describe(what: string, r: OracleRequest, silicon: Silicon): string {
   return `${what}; ${JSON.stringify(r, plain)}; ${JSON.stringify(silicon)}`;
 }
 
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      requests: { type: 'string', default: '1000000' },
-      seed: { type: 'string', default: '1' },
-    },
-  });
-  const requests = Number(values.requests);
-  const seed = Number(values.seed);
-  if (!Number.isInteger(requests) || requests < 1 || !Number.isInteger(seed)) {
-    throw new RangeError('--requests and --seed take integers');
+const USAGE = `usage: npm run differential -- [--requests N] [--seed S]
+  --requests N   at least so many (default 1000000)
+  --seed S       of the random tables and requests (default 1)
+`;
+
+/** What the command line asks for; undefined: for nothing that there is. */
+function optionsOf(): { requests: number; seed: number } | 'help' | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        requests: { type: 'string', default: '1000000' },
+        seed: { type: 'string', default: '1' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    if (values.help) return 'help';
+    const [requests, seed] = [Number(values.requests), Number(values.seed)];
+    const fits = Number.isInteger(requests) && requests >= 1 && Number.isInteger(seed);
+    return fits ? { requests, seed } : undefined;
+  } catch {
+    return undefined;
   }
+}
+
+function main(): void {
+  const options = optionsOf();
+  if (options === 'help') {
+    process.stdout.write(USAGE);
+    return;
+  }
+  if (options === undefined) {
+    process.stderr.write(USAGE);
+    process.exitCode = 2;
+    return;
+  }
+  const { requests, seed } = options;
   const { codes, granted, failure, requests: done } = differential({ requests, seed });
   const lines = [...codes].sort(([a], [b]) => a - b);
   for (const [code, count] of lines) {

@@ -123,6 +123,12 @@ const STRUCTURES: readonly Structure[] = [
     { ecap: { SSADS: 0, SMPWCS: 0, SC: 0, SRS: 0, EAFS: 0 } },
     { pwsnp: false },
   ),
+  pasid(
+    'PASID entry with MTS: CD and EMTE',
+    first,
+    [bits([5, 5], [11, 10]), bits([22, 16], [31, 27]), QW2 | BEYOND, ...REST],
+    { ecap: { MTS: 1 } },
+  ),
   {
     id: 'ENT-LEG-1',
     name: 'legacy root entry',

@@ -137,3 +137,24 @@ rule('FPD-2', 'FPD of entries that are not present', (t) => {
   t.is(bench.dma(0x1234_5000n), -2);
   t.is(bench.takeFault(), null);
 });
+
+rule('ENT-PASID-6', 'memory types: the same translation, and the walk shows them', (t) => {
+  const types = { CD: 1n << 25n, EMTE: 1n << 26n, PAT: 0x0007_0406n << 32n };
+  const stage = first({ ecap: { MTS: 1 } });
+  const { bench, directory } = stage;
+  const address = bench.tables.pasidAddress(directory, PASID) + 8n;
+  const sound = bench.tables.read(address);
+  const plain = bench.dma(VA, { pasid: PASID });
+  t.true(plain >= 0);
+  const shown: string[] = [];
+  bench.trace.listen(({ values }) => {
+    if (values['table'] === 'PASID') shown.push(String(values['decoded']));
+  });
+  for (const word of [types.CD, types.EMTE | types.PAT, types.CD | types.EMTE | types.PAT]) {
+    bench.tables.write(address, sound | word);
+    bench.w32(0x18, 0xc000_0000);
+    t.is(bench.dma(VA, { pasid: PASID }), plain);
+  }
+  const ends = shown.map((text) => text.slice(text.indexOf('PWSNP') + 6));
+  t.deepEqual(ends, ['CD', 'EMTE PAT=0x70406', 'CD EMTE PAT=0x70406']);
+});

@@ -34,11 +34,15 @@ rule(['IR-1', 'FR-29'], 'remapping off: compatibility messages pass, nothing els
 });
 
 rule(['IR-2', 'FR-25'], 'compatibility messages are blocked unless CFI', (t) => {
-  const { bench } = ready();
+  const { bench, table } = ready();
   t.false(bench.unit.interruptRequest(SID, COMPAT, 0x41));
   t.is(bench.takeFault()?.code, 0x25);
   bench.gcmd(0x0080_0000, true);
   t.true(bench.unit.interruptRequest(SID, COMPAT, 0x41));
+  bench.w64(0xb8, table | 0x803n);
+  bench.gcmd(0x0100_0000, true);
+  t.false(bench.unit.interruptRequest(SID, COMPAT, 0x41), 'with EIME nothing allows them');
+  t.is(bench.takeFault()?.code, 0x25);
 });
 
 rule('IR-3', 'a remapped message goes out in its new form', (t) => {

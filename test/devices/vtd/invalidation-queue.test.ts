@@ -277,7 +277,7 @@ rule(
     bench.w32(0x38, 0);
     bench.submit([
       [devTlb(SID), 0n],
-      [waitSw(1), STATUS],
+      [waitSw(1), STATUS + 8n],
     ]);
     bench.clock.run(TIMEOUT);
     t.is(bench.r32(0x34), ITE);
@@ -287,7 +287,8 @@ rule(
     t.is(status(bench), 0, 'the queue stands');
     bench.w32(0x34, ITE);
     bench.clock.run(1000);
-    t.is(status(bench), 2, 'the aborted wait never wrote');
+    t.is(status(bench), 2);
+    t.is(bench.tables.read(STATUS + 8n), 0n, 'the aborted wait never wrote');
     bench.unit.invalidateComplete(SID, 0);
     t.is(bench.r32(0x34), ICE, 'too late is unexpected');
   },

@@ -53,7 +53,7 @@ rule('PRQ-2', 'the page tables do not matter; the ring wraps behind the head', (
 });
 
 rule(
-  'PRQ-3',
+  ['PRQ-3', 'PRQ-5'],
   'overflow: PRO, automatic success for the last of a group, nothing queued until cleared',
   (t) => {
     const { bench } = ready();
@@ -161,6 +161,30 @@ rule('PRQ-7', 'implicit invalidation: page (first and second stage), domain (nes
   bench.unit.pageRequest(SID, 3, false, PAGE, true, false, true, 1);
   t.is(translations(), 'no nn no');
 });
+
+rule(
+  'PRQ-7',
+  'implicit invalidation under nesting: the second-stage tables of the domain too',
+  (t) => {
+    const { bench, directory } = ready();
+    const { tables } = bench;
+    const far = 0x4030_0000n;
+    const ss = tables.page();
+    tables.map(ss, 4, 0n, PS | R | W, R | W, 3);
+    tables.map(ss, 4, far, 0x30_0000n | R | W, R | W);
+    const fs = tables.page();
+    tables.map(fs, 4, VA, far | P | RW | US | A | D, P | RW | US | A);
+    tables.pasid(directory, 2, { pgtt: 3, fs, ss, did: 12 });
+    t.is(bench.dma(VA, { pasid: 2 }), 0x30_0000);
+    const other = tables.page();
+    const leaf = tables.entry(ss, 4, far, 1);
+    tables.write(other + (leaf & 0xfffn), 0x50_0000n | R | W);
+    tables.write(tables.entry(ss, 4, far, 2), other | R | W);
+    t.is(bench.dma(VA, { pasid: 2 }), 0x30_0000);
+    bench.unit.pageRequest(SID, 2, false, PAGE, true, false, true, 1);
+    t.is(bench.dma(VA, { pasid: 2 }), 0x50_0000);
+  },
+);
 
 rule('PRQ-2', '2^PQS pages: one slot less than 2^(PQS+7) requests fit', (t) => {
   for (const pqs of [0, 1, 2, 3, 5]) {

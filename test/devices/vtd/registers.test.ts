@@ -90,7 +90,9 @@ rule('REG-SRTP-1', 'RTADDR takes effect with SRTP only', (t) => {
 
 rule('REG-CAP-2', 'registers of features that the unit lacks read 0 and keep nothing', (t) => {
   const bench = new Bench();
-  for (const offset of [0x58, 0x64, 0x68, 0x70, 0xe00, 0xe08, 0xe10, 0x400]) {
+  for (const offset of [
+    0x58, 0x64, 0x68, 0x70, 0x100, 0x108, 0x120, 0x218, 0xe00, 0xe08, 0xe10, 0x400,
+  ]) {
     bench.w32(offset, 0xffff_ffff);
     t.is(bench.r32(offset), 0, offset.toString(16));
   }
@@ -111,16 +113,39 @@ rule(
   },
 );
 
+rule('REG-MTRR-1', 'MTRR registers keep what they may hold, with MTS only', (t) => {
+  const bench = new Bench({ ecap: { MTS: 1 } });
+  const all = 0xffff_ffff_ffff_ffffn;
+  const kept = new Map<number, bigint>([
+    [0x100, 0x50an],
+    [0x108, 0xcffn],
+    [0x110, 0n],
+    [0x118, 0n],
+    [0x178, 0n],
+  ]);
+  for (let at = 0x120; at < 0x178; at += 8) kept.set(at, all);
+  for (let at = 0x180; at <= 0x218; at += 16) {
+    kept.set(at, 0x3fff_ffff_f0ffn);
+    kept.set(at + 8, 0x3fff_ffff_f800n);
+  }
+  for (const [offset, value] of kept) {
+    bench.w64(offset, all);
+    t.is(bench.r64(offset), value, offset.toString(16));
+  }
+  t.is(bench.r64(0x220), 0n);
+  t.is((bench.r64(0x10) >> 25n) & 1n, 1n);
+});
+
 rule('REG-CAP-1', 'capability bits of features that are not modelled read 0', (t) => {
   const bench = new Bench({
     cap: { PLMR: 1, PHMR: 1, PI: 1, ECMDS: 1, SAGAW: 0x1f, SSLPS: 15, FS5LP: 1 },
-    ecap: { MTS: 1, ERS: 1, VCS: 1, TDXCS: 1, PMS: 1, SSIRWS: 1, RDTS: 1, ADMS: 1 },
+    ecap: { ERS: 1, VCS: 1, TDXCS: 1, PMS: 1, SSIRWS: 1, RDTS: 1, ADMS: 1 },
   });
   const cap = bench.r64(0x008);
   const ecap = bench.r64(0x010);
   t.is(cap, HOST_CAP | (1n << 60n) | (0xen << 8n) | (3n << 34n));
   t.is(ecap, HOST_ECAP | (1n << 52n));
-  for (const bit of [25n, 30n, 44n, 50n, 51n, 55n, 56n, 57n, 59n, 60n]) {
+  for (const bit of [30n, 44n, 50n, 51n, 55n, 56n, 57n, 59n, 60n]) {
     t.is((ecap >> bit) & 1n, 0n, `ECAP ${bit}`);
   }
   for (const bit of [3n, 5n, 6n, 8n, 12n, 36n, 37n, 59n, 61n]) {

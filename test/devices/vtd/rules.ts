@@ -27,6 +27,10 @@ const RULES = {
     '10.4.3',
     'dependencies between capabilities are checked where sets of them are made',
   ),
+  'REG-MTRR-1': rule(
+    '10.4',
+    'with ECAP.MTS the MTRR registers hold what software writes, within HAW; memory has one type',
+  ),
   'REG-GCMD-1': rule(
     '10.4.4',
     'GCMD reads 0; levels stay in GSTS, one-shot bits act and do not stay',
@@ -164,6 +168,10 @@ const RULES = {
   'ENT-PASID-2': rule(
     '9.6',
     'fields of absent capabilities (SSADE, PWSNP, PGSNP, CD, EMTE, SRE, EAFE) are reserved',
+  ),
+  'ENT-PASID-6': rule(
+    '9.6',
+    'with ECAP.MTS, CD, EMTE and PAT are accepted and shown, and change no translation',
   ),
   'ENT-PASID-3': rule('9.6', 'PGTT, AW and FSPM that the unit lacks are invalid: 5Bh'),
   'ENT-PASID-4': rule(
@@ -358,7 +366,10 @@ const RULES = {
     '7.3.1',
     'a request that fails its checks: recorded; the last of a group is answered Invalid, others are dropped',
   ),
-  'PRQ-5': rule('7.3.2', 'a stop marker (PASID, last, no access) is queued and never answered'),
+  'PRQ-5': rule(
+    '7.3.2',
+    'a stop marker (PASID, last, no access) is queued, or lost without room, and never answered',
+  ),
   'PRQ-6': rule('7.3.1', 'remapping or page requests off: Invalid for the last of a group'),
   'PRQ-7': rule(
     '7.3.1',
@@ -406,7 +417,6 @@ export const NOT_MODELLED: readonly (readonly [section: string, text: string, wh
     'CAP.PLMR and PHMR read 0: software without them never enables it',
   ],
   ['10.4', 'advanced fault logging', 'removed from the architecture; AFLOG reads 0'],
-  ['10.4', 'MTRR registers, CD, EMTE and PAT', 'ECAP.MTS reads 0: memory has one type here'],
   ['10.4', 'virtual command interface', 'ECAP.VCS reads 0: PASIDs are not virtualised'],
   ['10.4', 'performance monitoring, enhanced commands', 'ECAP.PMS and CAP.ECMDS read 0'],
   [
@@ -419,6 +429,11 @@ export const NOT_MODELLED: readonly (readonly [section: string, text: string, wh
     '9.8',
     'interrupt permissions IR and IW in second-stage entries',
     'ECAP.SSIRWS reads 0; RTADDR.SSIRWE is an invalid address register (30h)',
+  ],
+  [
+    '7.1.3',
+    'the answer to a page request whose PASID is wider than PSS (89h)',
+    'the fault table has none; the unit answers Invalid, as for the other faults of a PASID',
   ],
   [
     '7.1.3',

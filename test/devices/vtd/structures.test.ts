@@ -362,6 +362,8 @@ rule('FPD-3', 'FPD of a cached PASID entry silences page-table faults too', (t) 
   t.is(bench.takeFault(), null);
   t.is(bench.dma(VA + 0x1000n), -0x71);
   t.is(bench.takeFault()?.code, 0x71, 'the other PASID has no FPD');
+  t.is(bench.dma(VA + 0x1000n, { pasid: PASID }), -0x71);
+  t.is(bench.takeFault(), null, 'after another PASID too');
 });
 
 rule('REQ-6', 'a translation cached for user requests does not serve privileged ones', (t) => {

@@ -51,7 +51,7 @@ test('a request for a page of the process brings it in and is answered once', (t
   t.is(unit.read(REG.PQH, 8), unit.read(REG.PQT, 8));
   t.is(unit.read(REG.PRS, 4), 0n);
   const report = bench.machine.named('guest:prq_report')[0]!;
-  t.is(report.values['perm'], 'rw--');
+  t.is(report.values['perm'], 'rw');
 });
 
 test('bad requests are refused, and nothing is mapped', (t) => {

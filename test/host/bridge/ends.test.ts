@@ -1,4 +1,5 @@
 /** How things end: the program, the engine, the broker; and what cannot begin. */
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -11,8 +12,8 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { BuildError, buildTools } from '../../../host/bridge/build.ts';
-import { checkProgram, ProgramError } from '../../../host/bridge/program.ts';
+import { BuildError, buildTools, type Tools } from '../../../host/bridge/build.ts';
+import { checkPrivileges, checkProgram, ProgramError } from '../../../host/bridge/program.ts';
 import { finish, Host, Programs, vsva } from './programs.ts';
 
 const programs = new Programs();
@@ -118,6 +119,28 @@ test('the broker is killed: the program gets SIGHUP, the engine says so and ends
   t.deepEqual(readdirSync(TMPDIR), []);
 });
 
+test('the broker of a host is killed: the host says so at once, though everybody sleeps', async (t) => {
+  const host = new Host(join(programs.directory, 'orphan'));
+  await host.until('listening');
+  const sleeper = programs.build(
+    'orphan-sleeper',
+    `int fd = open("/dev/iommu", O_RDWR); CHECK(ioas(fd) == 1);
+     struct pollfd p = {.fd = fd, .events = POLLPRI};
+     puts("ready"); fflush(stdout);
+     CHECK(poll(&p, 1, 60000) == 1 && (p.revents & POLLHUP) != 0);
+     for (int i = 0; i < 3000 && ioas(fd) != 0; i++) usleep(10000);
+     return errno == EIO ? 5 : 6;`,
+  );
+  const child = host.start(sleeper);
+  const done = finish(child);
+  await new Promise((resolve) => child.stdout?.once('data', resolve));
+  const ended = new Promise((resolve) => host.process.once('exit', resolve));
+  process.kill(childOf(host.process.pid!, 'broker'), 'SIGKILL');
+  t.is(await ended, 1);
+  t.is(host.errors, 'vsva: the broker of the bridge has ended\n');
+  t.is((await done).status, 5);
+});
+
 test('a host that is ended removes its socket; those who joined get EIO', async (t) => {
   const host = new Host(join(programs.directory, 'ended'));
   await host.until('listening');
@@ -171,6 +194,29 @@ test('a socket in use, a stale one, and something else in its place', async (t) 
   t.regex(none.stderr, /^vsva: no host listens at /);
 });
 
+/** A broker that says so of every file. */
+function tools({ raises }: { readonly raises: boolean }): Tools {
+  return { library: '', broker: raises ? '/bin/true' : '/bin/false' };
+}
+
+test('the broker sees the capabilities of a file', (t) => {
+  const { broker } = buildTools();
+  const asked = (file: string): number | null =>
+    spawnSync(broker, ['--privileged', join(programs.directory, file)]).status;
+  programs.build('raised', '');
+  t.is(asked('raised'), 1);
+  t.is(asked('none'), 1);
+  const raise = programs.build(
+    'raise',
+    `const uint32_t raised[5] = {0x02000001, 1u << 13}; /* CAP_NET_RAW, effective */
+     return setxattr(arguments[1], "security.capability", raised, sizeof(raised), 0) == 0 ? 0 : 1;`,
+    { before: '#include <sys/xattr.h>' },
+  );
+  // Only root can: everybody else's file stays as it was.
+  const done = spawnSync(raise, [join(programs.directory, 'raised')]).status === 0;
+  t.is(asked('raised'), done ? 0 : 1);
+});
+
 test('programs that cannot be served, and those that are not there', async (t) => {
   const code = (name: string): unknown =>
     t.throws(() => checkProgram(name), { instanceOf: ProgramError }).exitCode;
@@ -184,6 +230,19 @@ test('programs that cannot be served, and those that are not there', async (t) =
   writeFileSync(plain, '#!/bin/sh\n', { mode: 0o644 });
   t.is(code(plain), 126);
   t.is(code('no-such-program-anywhere'), 127);
+  const capable = programs.build('capable', '');
+  const script = join(programs.directory, 'script');
+  writeFileSync(script, `#!${capable}\n`, { mode: 0o755 });
+  for (const name of [capable, script]) {
+    // As a user without privileges, whom the capabilities of a file would give some.
+    t.notThrows(() => checkPrivileges(tools({ raises: false }), name, 1000));
+    const error = t.throws(() => checkPrivileges(tools({ raises: true }), name, 1000), {
+      instanceOf: ProgramError,
+    });
+    t.is(error.exitCode, 2);
+    t.is(error.message, `${name} has file capabilities: nothing can be preloaded into it`);
+    t.notThrows(() => checkPrivileges(tools({ raises: true }), name, 0));
+  }
   const { status, stderr } = await finish(vsva(['exec', '--', fixed]));
   t.is(status, 2);
   t.regex(stderr, /^vsva: .*\/static is statically linked: nothing can be preloaded into it\n$/);

@@ -186,3 +186,40 @@ test('debugfs of a kernel that can be told to fail; without it there is none of 
   t.deepEqual(clients.run(program, ['yes']), WELL);
   t.deepEqual(clients.run(program, ['no'], 1, false), WELL);
 });
+
+test('many threads that look at their status do not fill the tree', (t) => {
+  const program = clients.build(
+    'threads',
+    `static char directory[PATH_MAX];
+     static void *look(void *none) {
+       (void)none;
+       char link[40], text[64];
+       const int fd = open("/proc/thread-self/status", O_RDONLY);
+       CHECK(fd >= 0 && read(fd, text, sizeof(text)) == sizeof(text));
+       snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+       const ssize_t length = readlink(link, directory, sizeof(directory) - 1);
+       CHECK(length > 0);
+       directory[length] = 0;
+       /* .../task/TID/status */
+       for (int up = 0; up < 2; up++) *strrchr(directory, '/') = 0;
+       CHECK(strstr(directory, "/tree/proc/") != NULL);
+       close(fd);
+       return NULL;
+     }
+     int main(void) {
+       const int fd = open("/dev/iommu", O_RDWR);
+       struct { uint32_t size, flags, id; } alloc = {12, 0, 0};
+       CHECK(fd >= 0 && ioctl(fd, 0x3b81, &alloc) == 0);
+       for (int n = 0; n < 300; n++) {
+         pthread_t thread;
+         CHECK(pthread_create(&thread, NULL, look, NULL) == 0 && pthread_join(thread, NULL) == 0);
+       }
+       DIR *made = opendir(directory); CHECK(made != NULL);
+       int count = 0;
+       for (struct dirent *e; (e = readdir(made)) != NULL;) count += e->d_name[0] != '.';
+       CHECK(count > 0 && count <= 256);
+       return 0;
+     }`,
+  );
+  t.deepEqual(clients.run(program), WELL);
+});

@@ -10,6 +10,7 @@ import {
   MAP_FIXED,
   MAP_PRIVATE,
   MAP_SHARED,
+  O_NONBLOCK,
   O_RDONLY,
   O_RDWR,
   O_WRONLY,
@@ -109,6 +110,27 @@ test('ioctl gives the result or -errno, and costs time', (t) => {
   });
 });
 
+test('the trace shows why other calls are refused, but not that there is nothing to read yet', (t) => {
+  const { run, trace } = world();
+  const records: EventRecord[] = [];
+  trace.listen((record) => records.push(record));
+  run(function* (p) {
+    yield* p.open('/dev/none', O_RDWR);
+    yield* p.read(33, 0, 1);
+    yield* p.read(yield* p.eventfd(0, O_NONBLOCK), 0, 8);
+    yield* p.mmap(PAGE, RW, 0, -1, 0);
+  });
+  const refused = records.filter(({ def }) => def.name === 'syscall:refused');
+  t.deepEqual(
+    refused.map(({ values }) => [values['call'], values['result'], values['reason']]),
+    [
+      ['open', '-ENOENT', 'there is no /dev/none'],
+      ['read', '-EBADF', 'file descriptor 33 is not open'],
+      ['mmap', '-EINVAL', 'mmap flags 0x0: neither shared nor private'],
+    ],
+  );
+});
+
 test('the trace shows the ioctl, its answer and the reason of a refusal', (t) => {
   const { run, trace } = world();
   const records: EventRecord[] = [];
@@ -121,12 +143,12 @@ test('the trace shows the ioctl, its answer and the reason of a refusal', (t) =>
   });
   const shown = records.map(({ def, values }) => [def.name, values['name'], values['result']]);
   t.deepEqual(shown, [
-    ['syscall:ioctl', 'PROBE_7', undefined],
-    ['syscall:ioctl_return', 'PROBE_7', '42'],
-    ['syscall:ioctl', 'PROBE_1', undefined],
-    ['syscall:ioctl_return', 'PROBE_1', '-EINVAL'],
-    ['syscall:ioctl', '0x1', undefined],
-    ['syscall:ioctl_return', '0x1', '-EBADF'],
+    ['syscalls:sys_enter_ioctl', 'PROBE_7', undefined],
+    ['syscalls:sys_exit_ioctl', 'PROBE_7', '42'],
+    ['syscalls:sys_enter_ioctl', 'PROBE_1', undefined],
+    ['syscalls:sys_exit_ioctl', 'PROBE_1', '-EINVAL'],
+    ['syscalls:sys_enter_ioctl', '0x1', undefined],
+    ['syscalls:sys_exit_ioctl', '0x1', '-EBADF'],
   ]);
   t.is(records[0]!.values['args'], 'arg=42');
   t.is(records[3]!.values['reason'], 'request 1 is not for you');

@@ -24,6 +24,8 @@ const IOCTLS = {
   IOMMU_IOAS_CHANGE_PROCESS: [0x92, 8, 8],
   IOMMU_VEVENTQ_ALLOC: [0x93, 32, 28],
   IOMMU_HW_QUEUE_ALLOC: [0x94, 40, 40],
+  // Since 7.3.
+  IOMMU_IOAS_NOIOMMU_GET_PA: [0x95, 40, 40],
 } as const;
 
 test('the ioctl table has every command with its size and smallest size', (t) => {

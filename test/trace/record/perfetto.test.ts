@@ -3,6 +3,7 @@ import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import test from 'ava';
 import { guest } from '../../../trace/catalogue/guest.ts';
 import { host } from '../../../trace/catalogue/host.ts';
+import { vtd } from '../../../trace/catalogue/vtd.ts';
 import { PerfettoExport } from '../../../trace/record/perfetto.ts';
 import { Recording } from '../../../trace/record/reader.ts';
 import { flood, framed, recorded, wholeRun } from '../runs.ts';
@@ -205,6 +206,23 @@ test('spans that overlap share no timeline, and what is left open is closed', (t
     [INSTANT, 15, events[3]!.track],
     [END, 15, b],
   ]);
+});
+
+test('the hit rate is that of the unit, though no hit was recorded', (t) => {
+  const { trace, encoder, frames } = framed();
+  const walk = { sid: '00:01.0', pasid: 1, address: 0, request: 'read', result: 0, shift: 12 };
+  for (const [unit, hits] of [
+    ['host', 0],
+    ['vm0', 30],
+    ['host', 1],
+    ['host', 7],
+  ] as const) {
+    trace.emit(vtd.walk, { ...walk, unit, perm: 'r-', loads: 4, hits });
+  }
+  encoder.flush();
+  const { events } = viewed(frames);
+  const rates = events.flatMap(({ type, value }) => (type === COUNTER ? [value?.toFixed(2)] : []));
+  t.deepEqual(rates, ['0.00', '96.77', '33.33', '70.00']);
 });
 
 test('a flood of hits is counted and not drawn', (t) => {

@@ -166,6 +166,35 @@ test('a recording cut off anywhere is read to its last whole frame', (t) => {
   }
 });
 
+test('cut off at every byte of its last frame and of what closes it, it keeps the rest', (t) => {
+  const { trace, encoder, frames } = framed();
+  flood(trace, 40);
+  encoder.flush();
+  flood(trace, 7);
+  encoder.flush();
+  const { path, remove } = recorded(frames);
+  const whole = readFileSync(path);
+  try {
+    const reference = Recording.open(path);
+    const [first, last] = [reference.info(0).offset, reference.info(1).offset];
+    const end = last + frames[1]!.length;
+    reference.close();
+    for (let size = first; size < whole.length; size++) {
+      writeFileSync(path, whole.subarray(0, size));
+      const recording = Recording.open(path);
+      const events = size >= end ? 47 : size >= last ? 40 : 0;
+      const { about } = recording;
+      const told = { events: about.events, whole: about.whole, read: 0 };
+      for (const _ of recording.records()) told.read++;
+      recording.close();
+      if (told.events !== events || told.read !== events || told.whole) t.fail(`${size} bytes`);
+    }
+    t.true(whole.length - end > 100 && end - last > 200);
+  } finally {
+    remove();
+  }
+});
+
 test('a last frame that was not written out is left out', (t) => {
   using opened = open(run.frames, {
     close: false,

@@ -107,9 +107,9 @@ test('VM exits and ioctls are counted, and every event by its name', (t) => {
   t.deepEqual(
     [...tally.events],
     [
-      ['vmm:kvm_exit', 3],
-      ['syscall:ioctl', 1],
-      ['syscall:ioctl_return', 1],
+      ['kvm:kvm_exit', 3],
+      ['syscalls:sys_enter_ioctl', 1],
+      ['syscalls:sys_exit_ioctl', 1],
     ],
   );
 });

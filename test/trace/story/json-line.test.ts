@@ -53,6 +53,6 @@ test("a field called name is kept beside the event's own name", (t) => {
     string,
     unknown
   >;
-  t.is(read['event'], 'syscall:ioctl');
+  t.is(read['event'], 'syscalls:sys_enter_ioctl');
   t.is(read['name'], 'IOMMU_HWPT_ALLOC');
 });

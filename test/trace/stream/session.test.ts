@@ -1,9 +1,12 @@
 import test from 'ava';
+import { engine as engineEvents } from '../../../trace/catalogue/engine.ts';
 import { codecsOf } from '../../../trace/stream/codec.ts';
 import type { Engine } from '../../../trace/stream/engine.ts';
 import { Replay } from '../../../trace/stream/engine.ts';
 import { CONTROLS, type ServerMessage } from '../../../trace/stream/protocol.ts';
 import { Session } from '../../../trace/stream/session.ts';
+import { FrameEncoder } from '../../../trace/wire/encoder.ts';
+import { createRing, RingReader, RingWriter } from '../../../trace/wire/ring.ts';
 import { DECODER, RawViewer, Run, serve, upTo } from './rig.ts';
 
 /** A session whose viewer takes nothing unless it is told to. */
@@ -250,4 +253,30 @@ test('a replay: each viewer has a clock of its own, with a speed', (t) => {
   t.is([...rest, ...taken()].findLast(({ type }) => type === 'status')?.type, 'status');
   t.is(session.status().state, 'ended');
   run.engine.close();
+});
+
+test('a run ends for viewers when all of its events are there; one that cannot be kept has failed', async (t) => {
+  const run = new Run();
+  const ring = createRing(2);
+  const collected = run.engine.collect(new RingReader(ring));
+  run.engine.report({ state: 'ended', reason: 'well' });
+  t.is(run.engine.state, 'running');
+  new RingWriter(ring).close();
+  await collected;
+  t.deepEqual([run.engine.state, run.engine.reason], ['ended', 'well']);
+
+  const other = new Run();
+  other.history.append = () => {
+    throw new Error('no space left');
+  };
+  const second = createRing(2);
+  const writer = new FrameEncoder(new RingWriter(second));
+  other.trace.attach(writer);
+  const drained = other.engine.collect(new RingReader(second));
+  other.trace.emit(engineEvents.powerOn, { seed: 1, ramBytes: 1, functions: 1 });
+  writer.flush();
+  new RingWriter(second).close();
+  await drained;
+  t.is(other.engine.state, 'failed');
+  t.is(other.engine.reason, 'the trace cannot be kept: no space left');
 });

@@ -54,7 +54,7 @@ test('PASIDs, functions in either spelling, VMs with their virtual unit, times',
 test('text: all words, in any case, of the event as it is told', (t) => {
   const told = found({ text: 'IOMMU_HWPT_ALLOC nest_parent' });
   t.true(told.length > 0);
-  t.true(told.every(({ def }) => def.name.startsWith('syscall:ioctl')));
+  t.true(told.every(({ def }) => def.name.startsWith('syscalls:sys_enter_ioctl')));
 });
 
 test('what the filter names and no event has is told', (t) => {

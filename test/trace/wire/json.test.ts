@@ -18,9 +18,9 @@ test('every event survives JSON, with its 64-bit words', (t) => {
 });
 
 test('words are hexadecimal text, numbers numbers, and a field may be called name', (t) => {
-  const ioctl = records.find(({ def }) => def.name === 'syscall:ioctl')!;
+  const ioctl = records.find(({ def }) => def.name === 'syscalls:sys_enter_ioctl')!;
   const json = recordJson(ioctl);
-  t.is(json.name, 'syscall:ioctl');
+  t.is(json.name, 'syscalls:sys_enter_ioctl');
   t.is(json.fields['name'], ioctl.values['name'] as string);
   t.is(typeof json.fields['pid'], 'number');
   const entry = recordJson(records.find(({ def }) => def.name === 'guest:pasid_entry')!);

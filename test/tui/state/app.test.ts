@@ -1,12 +1,15 @@
 import test from 'ava';
-import type { Command } from '../../../tui/keymap.ts';
+import { type Command, VIEWS } from '../../../tui/keymap.ts';
 import {
   type AppState,
   FIRST_STATE,
   reduce,
+  rowOf,
   SPEEDS,
+  selectedEvent,
   selectedIndex,
 } from '../../../tui/state/app.ts';
+import { rowCount } from '../../../tui/state/lists.ts';
 import { recordRun } from '../events.ts';
 
 const run = recordRun({ procs: 3 });
@@ -14,27 +17,36 @@ const run = recordRun({ procs: 3 });
 const after = (state: AppState, ...commands: Command[]): AppState =>
   commands.reduce((now, command) => reduce(now, { type: 'command', command, page: 10 }), state);
 
+const selectedSeqOf = (state: AppState): number => selectedEvent(state)?.seq ?? 0;
+
 const full = reduce(FIRST_STATE, { type: 'events', batch: run });
 
 test('views: by number and in a circle', (t) => {
   t.is(after(full, 'trace').view, 'trace');
-  t.is(after(full, 'next-view', 'next-view').view, 'trace');
-  t.is(after(full, 'previous-view').view, 'trace');
-  t.is(after(full, 'next-view', 'next-view', 'next-view').view, 'overview');
+  t.is(after(full, 'next-view', 'next-view').view, 'objects');
+  t.is(after(full, 'previous-view').view, 'walkthrough');
+  t.is(after(full, ...VIEWS.map(() => 'next-view' as const)).view, 'overview');
 });
 
-test('pause, step and phase; what has ended stays ended', (t) => {
+test('pause, steps on and back; what has ended does not run again by itself', (t) => {
   t.is(after(full, 'pause').play.status, 'paused');
   t.is(after(full, 'pause', 'pause').play.status, 'running');
-  t.like(after(full, 'step').play, { status: 'paused', want: 'event' });
-  t.like(after(full, 'phase').play, { status: 'paused', want: 'phase' });
+  t.like(after(full, 'step').play, { status: 'paused', want: { kind: 'event', by: 1 } });
+  t.like(after(full, 'phase-back').play, { status: 'paused', want: { kind: 'phase', by: -1 } });
+  t.deepEqual(after(full, 'newest').play.want, { kind: 'to', seq: Infinity });
   t.is(reduce(after(full, 'step'), { type: 'arrived' }).play.want, undefined);
   const ended = reduce(full, { type: 'ended' });
-  for (const command of ['pause', 'step', 'phase'] as const) {
-    t.like(after(ended, command).play, { status: 'ended', want: undefined });
-  }
+  t.like(after(ended, 'pause').play, { status: 'ended', want: undefined });
+  t.like(after(ended, 'step-back').play, { want: { kind: 'event', by: -1 } });
   const failed = reduce(full, { type: 'failed', reason: 'why' });
-  t.like(after(failed, 'pause').play, { status: 'failed', reason: 'why' });
+  t.like(after(failed, 'pause', 'step').play, { status: 'failed', reason: 'why', want: undefined });
+});
+
+test('a step by cause begins with the selected event of the trace, else with the last', (t) => {
+  const { seq } = full.model;
+  t.deepEqual(after(full, 'cause-back').play.want, { kind: 'cause', by: -1, of: seq });
+  const up = after(full, 'trace', 'up', 'up', 'cause');
+  t.deepEqual(up.play.want, { kind: 'cause', by: 1, of: seq - 2 });
 });
 
 test('speed stays within its ends', (t) => {
@@ -69,7 +81,7 @@ test('the selected event stays while others come', (t) => {
 
 test('typing a filter, erasing, keeping and dropping it', (t) => {
   const typing = after(full, 'trace', 'filter');
-  t.true(typing.typing);
+  t.is(typing.typing, 'filter');
   const typedOut = reduce(reduce(typing, { type: 'type', text: 'ioctlx' }), {
     type: 'command',
     command: 'erase',
@@ -77,10 +89,10 @@ test('typing a filter, erasing, keeping and dropping it', (t) => {
   });
   t.is(typedOut.model.trace.filter, 'ioctl');
   const kept = after(typedOut, 'accept');
-  t.false(kept.typing);
+  t.is(kept.typing, undefined);
   t.true(kept.model.trace.matches.length < run.length);
   t.is(after(kept, 'cancel').model.trace.matches.length, run.length);
-  t.is(after(typedOut, 'cancel').typing, false);
+  t.is(after(typedOut, 'cancel').typing, undefined);
   const long = reduce(typing, { type: 'type', text: 'x'.repeat(1000) });
   t.is(long.model.trace.filter.length, 80);
 });
@@ -91,13 +103,76 @@ test('a filter that matches nothing leaves nothing selected', (t) => {
   t.is(selectedIndex(after(none, 'down', 'up', 'follow')), -1);
 });
 
-test('rows of the PASID table: never before the first, never past the last', (t) => {
+test('rows of a list: never before the first, never past the last', (t) => {
   const pasids = after(full, 'pasids');
-  t.is(after(pasids, 'up').row, 0);
-  t.is(after(pasids, 'down', 'down').row, 2);
-  t.is(after(pasids, 'last').row, 3);
-  t.is(after(pasids, 'last', 'page-down').row, 3);
-  t.is(after(FIRST_STATE, 'pasids', 'down').row, 0);
+  t.is(rowOf(after(pasids, 'up')), 0);
+  t.is(rowOf(after(pasids, 'down', 'down')), 2);
+  t.is(rowOf(after(pasids, 'last')), 3);
+  t.is(rowOf(after(pasids, 'last', 'page-down')), 3);
+  t.is(rowOf(after(FIRST_STATE, 'pasids', 'down')), 0);
+});
+
+test('the end of the faults is followed until the selection moves up', (t) => {
+  const half = reduce(FIRST_STATE, { type: 'events', batch: run.slice(0, 1300) });
+  const later = { type: 'events', batch: run.slice(1300) } as const;
+  const following = reduce(after(half, 'faults'), later);
+  t.is(rowOf(following), rowCount('faults', following.model) - 1);
+  const stays = after(half, 'faults', 'up');
+  t.is(rowOf(reduce(stays, later)), rowOf(stays));
+  t.true(rowOf(stays) < rowOf(following));
+});
+
+test('Enter opens an entry, goes to the event of a line, and to the moment of an event', (t) => {
+  t.true(after(full, 'pasids', 'open').opened);
+  t.false(after(full, 'pasids', 'open', 'cancel').opened);
+  t.false(after(FIRST_STATE, 'pasids', 'open').opened);
+  const fault = after(full, 'faults', 'first', 'open');
+  t.is(fault.view, 'trace');
+  t.is(selectedEvent(fault)?.def.name, 'dsa:page_response');
+  const selected = selectedEvent(fault)!.seq;
+  t.deepEqual(after(fault, 'open').play.want, { kind: 'to', seq: selected });
+});
+
+test('a search selects a match and steps through the others, around the end', (t) => {
+  const typed = reduce(after(full, 'trace', 'search'), { type: 'type', text: 'replace_device' });
+  t.is(selectedEvent(typed)?.def.name, 'iommu:replace_device_pasid');
+  const matches = run.filter(({ def }) => def.name === 'iommu:replace_device_pasid');
+  t.is(matches.length, 3);
+  const seen = [1, 2, 3].map((times) =>
+    selectedSeqOf(after(typed, ...Array.from({ length: times }, () => 'next-match' as const))),
+  );
+  t.is(new Set(seen).size, 3);
+  t.is(seen.at(-1), selectedSeqOf(typed));
+  t.is(selectedSeqOf(after(typed, 'next-match', 'previous-match')), selectedSeqOf(typed));
+});
+
+test('another moment takes the trace back with it, and its filter stays', (t) => {
+  const filtered = reduce(after(full, 'trace', 'filter'), { type: 'type', text: 'ioctl' });
+  const { model: moment } = reduce(FIRST_STATE, {
+    type: 'events',
+    batch: run.slice(0, 700),
+  });
+  const back = reduce(filtered, { type: 'moment', moment });
+  t.is(back.model.seq, 700);
+  t.is(back.model.trace.events.length, 700);
+  t.is(back.model.trace.filter, 'ioctl');
+  t.true(back.model.trace.matches.every(({ seq }) => seq <= 700));
+  t.true(back.model.trace.matches.length > 0);
+  t.is(back.play.status, 'running');
+});
+
+test('a tour is chosen with Enter, and begins with its first phase', (t) => {
+  const tours = [
+    { name: 'one', what: 'first' },
+    { name: 'two', what: 'second' },
+  ];
+  const offered = reduce(full, { type: 'tours', tours, tour: -1 });
+  const chosen = after(offered, 'walkthrough', 'tours', 'down', 'open');
+  t.is(chosen.tour, 1);
+  t.false(chosen.opened);
+  const begun = reduce(chosen, { type: 'begin' });
+  t.is(begun.model.seq, 0);
+  t.like(begun.play, { status: 'paused', want: { kind: 'phase', by: 1 } });
 });
 
 test('help opens over a view and Esc closes it before anything else', (t) => {

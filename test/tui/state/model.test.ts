@@ -39,6 +39,8 @@ test('no events, no new state', (t) => {
   t.is(same.pasids, model.pasids);
   t.is(same.run, model.run);
   t.is(same.trace, model.trace);
+  t.is(same.trips, model.trips);
+  t.is(same.queues, model.queues);
 });
 
 test('the counts are those of the run', (t) => {
@@ -47,8 +49,8 @@ test('the counts are those of the run', (t) => {
   const { counts } = tally;
   const model = reduceModel(EMPTY_MODEL, run);
   t.is(counts.binds, 4);
-  t.is(link(model, 'vmm:kvm_exit'), counts.vmExits);
-  t.is(link(model, 'syscall:ioctl'), counts.ioctls);
+  t.is(link(model, 'kvm:kvm_exit'), counts.vmExits);
+  t.is(link(model, 'syscalls:sys_enter_ioctl'), counts.ioctls);
   t.is(link(model, 'dsa:page_request'), counts.pageRequests);
   t.is(gauge(model, 'host', 'attaches'), counts.attaches);
   t.is(gauge(model, 'host', 'replaces'), counts.replaces);
@@ -87,4 +89,8 @@ test('state stays bounded however long it goes on', (t) => {
   t.true(model.chain.buckets.length <= 64);
   t.true(model.run.lately.length <= 128);
   t.true(model.pasids.rows.size <= 4096);
+  t.true(model.trips.trips.length <= 512);
+  t.true(model.errors.problems.length <= 512);
+  t.true(model.known.entries.size <= 8192);
+  for (const { slots } of model.queues.queues.values()) t.true(slots.length <= 64);
 });

@@ -39,7 +39,7 @@ test('the replace descends from the guest moving its page table', (t) => {
   t.false(cut);
   t.is(causes[0]?.cause, 0);
   t.is(names.at(-1), 'iommu:replace_device_pasid');
-  const told = ['guest:mm_move_root', 'guest:pasid_entry', 'syscall:ioctl'];
+  const told = ['guest:mm_move_root', 'guest:pasid_entry', 'syscalls:sys_enter_ioctl'];
   t.deepEqual(
     told.filter((name) => names.includes(name)),
     told,
@@ -47,7 +47,7 @@ test('the replace descends from the guest moving its page table', (t) => {
 });
 
 test('effects are what names the event as its cause', (t) => {
-  const exec = run.find(({ def }) => def.name === 'guest:exec');
+  const exec = run.find(({ def }) => def.name === 'guest:sched_process_exec');
   t.truthy(exec);
   if (exec === undefined) return;
   const { effects } = causeChain(whole, exec, 3);

@@ -1,8 +1,9 @@
 import test from 'ava';
 import { renderToString } from 'ink';
 import { createElement as h } from 'react';
-import { type Command, groupsFor, KEYMAP, VIEWS } from '../../../tui/keymap.ts';
+import { type Command, groupsFor, VIEWS } from '../../../tui/keymap.ts';
 import { type AppState, FIRST_STATE, reduce } from '../../../tui/state/app.ts';
+import type { Palette } from '../../../tui/theme.ts';
 import { Screen } from '../../../tui/view/screen.ts';
 import { recordRun } from '../events.ts';
 
@@ -23,10 +24,22 @@ const full = reduce(FIRST_STATE, { type: 'events', batch: run });
 const middle = reduce(FIRST_STATE, { type: 'events', batch: run.slice(0, 2500) });
 
 /** The picture as lines without escapes. */
-function frame(state: AppState, columns: number, rows: number, colours = false): string[] {
-  const text = renderToString(h(Screen, { state, size: { columns, rows }, colours }), { columns });
+function frame(
+  state: AppState,
+  columns: number,
+  rows: number,
+  palette: Palette = 'none',
+): string[] {
+  const text = renderToString(h(Screen, { state, size: { columns, rows }, palette }), { columns });
   return text.split('\n');
 }
+
+const WALK = { type: 'type', text: '0x7f00fc050000' } as const;
+const TOURS = {
+  type: 'tours',
+  tours: [{ name: 'one', what: 'x'.repeat(300) }],
+  tour: 0,
+} as const;
 
 const STATES: readonly (readonly [name: string, state: AppState])[] = [
   ['empty', FIRST_STATE],
@@ -34,6 +47,10 @@ const STATES: readonly (readonly [name: string, state: AppState])[] = [
   ...VIEWS.map((view) => [`midway ${view}`, after(middle, view)] as const),
   ...VIEWS.map((view) => [`whole ${view}`, after(full, view)] as const),
   ['help', after(full, 'help')],
+  ['an entry', after(full, 'pasids', 'last', 'open')],
+  ['a walk', reduce(after(middle, 'pasids', 'last', 'open', 'address'), WALK)],
+  ['no address', reduce(after(middle, 'pasids', 'open', 'address'), { type: 'type', text: 'x' })],
+  ['tours', after(reduce(full, TOURS), 'walkthrough', 'tours')],
   ['up in the trace', after(full, 'trace', 'page-up', 'page-up', 'up')],
   ['typing', reduce(after(full, 'trace', 'filter'), { type: 'type', text: 'x'.repeat(80) })],
   ['failed', reduce(full, { type: 'failed', reason: `a reason\n${'that is long '.repeat(40)}` })],
@@ -50,9 +67,9 @@ for (const [columns, rows] of SIZES) {
   });
 
   test(`what each view is for is there at ${columns}x${rows}`, (t) => {
-    const [overview, pasids, trace] = VIEWS.map((view) =>
+    const [overview, pasids, objects, faults, queues, trace, walkthrough] = VIEWS.map((view) =>
       frame(after(middle, view), columns, rows).join('\n'),
-    ) as [string, string, string];
+    ) as [string, string, string, string, string, string, string];
     for (const word of ['guest', 'VMM', 'host kernel', 'VT-d', 'device', 'VM exits', 'ioctls']) {
       t.true(overview.includes(word), word);
     }
@@ -62,6 +79,11 @@ for (const [columns, rows] of SIZES) {
     t.regex(trace, /^> +\d+\.\d{6} /m);
     t.regex(trace, /Why event 2500 happened/);
     t.regex(trace, /└ /);
+    t.regex(objects, /process 1, the VMM of vm0/);
+    t.regex(objects, /└ HWPT_NESTED/);
+    t.regex(faults, /page requests/);
+    t.regex(queues, /invalidation queue of host/);
+    t.regex(walkthrough, /What happened/);
   });
 
   test(`the footer at ${columns}x${rows} ends with help and quit, whole`, (t) => {
@@ -69,11 +91,13 @@ for (const [columns, rows] of SIZES) {
       t.regex(frame(after(full, view), columns, rows).at(-1) ?? '', /\? help {2}q quit$/);
   });
 
-  test(`the help at ${columns}x${rows} has every key but those of the filter line`, (t) => {
-    const help = frame(after(full, 'help'), columns, rows).join('\n');
-    for (const group of KEYMAP.filter(({ scope }) => scope !== 'typing')) {
-      t.true(help.includes(group.written), group.written);
-      t.true(help.includes(group.help), group.help);
+  test(`the help at ${columns}x${rows} has every key that is heard in the view`, (t) => {
+    for (const view of VIEWS) {
+      const help = frame(after(full, view, 'help'), columns, rows).join('\n');
+      for (const group of groupsFor({ view, opened: false, typing: false })) {
+        t.true(help.includes(group.written), group.written);
+        t.true(help.includes(group.help), group.help);
+      }
     }
   });
 }
@@ -81,7 +105,7 @@ for (const [columns, rows] of SIZES) {
 test('while a filter is typed the footer has the keys of that line', (t) => {
   const state = after(full, 'trace', 'filter');
   const footer = frame(state, 80, 24).at(-1) ?? '';
-  for (const { short } of groupsFor('trace', true)) {
+  for (const { short } of groupsFor({ view: 'trace', opened: false, typing: true })) {
     if (short !== undefined) t.true(footer.includes(short), short);
   }
   t.false(footer.includes('pause'));

@@ -6,6 +6,7 @@ import { host } from '../../../trace/catalogue/host.ts';
 import { Tally } from '../../../trace/story/counts.ts';
 import { Tracer } from '../../../trace/tracer.ts';
 import { makeReport, type Report, summaryLines } from '../../../vmm/cli/report.ts';
+import { SCENARIOS, type Scenario } from '../../../vmm/scenario/scenarios.ts';
 
 const CLEAN = { objects: 0, pins: 0, pasidEntries: 0, fds: 0 };
 
@@ -20,6 +21,8 @@ interface Case {
   /** By VM, then process. */
   outputs?: (Uint8Array | null)[][];
   codes?: number[];
+  crash?: unknown;
+  scenario?: Scenario;
   leftovers?: typeof CLEAN;
 }
 
@@ -29,15 +32,17 @@ function reportOf({
   outputs,
   codes,
   leftovers,
+  scenario,
+  ...more
 }: Case): Report {
   const rows = outputs ?? [[input]];
   return makeReport({
     path,
     input,
-    options: { vms: rows.length, procs: rows[0]!.length, seed: 7 },
+    options: { vms: rows.length, procs: rows[0]!.length, seed: 7, scenario },
     tally,
     result: {
-      vms: rows.map((row, i) => ({ code: codes?.[i] ?? 0, outputs: row, vmExits: 1 })),
+      vms: rows.map((row, i) => ({ code: codes?.[i] ?? 0, outputs: row, vmExits: 1, ...more })),
       leftovers: leftovers ?? CLEAN,
       ns: 12_345_678,
     },
@@ -114,6 +119,13 @@ test('a copy that is missing is not verified', (t) => {
 
 test('a guest that failed is not verified, whatever its bytes', (t) => {
   t.false(reportOf({ codes: [1] }).verified);
+});
+
+test('a scenario without copies to verify: any end is good but that of code that failed', (t) => {
+  const scenario = SCENARIOS['power-cut'];
+  t.true(reportOf({ scenario, codes: [137], outputs: [[null]] }).verified);
+  const crash = new Error('a mistake of ours');
+  t.false(reportOf({ scenario, codes: [255], outputs: [[null]], crash }).verified);
 });
 
 test('anything left over is told and not good', (t) => {

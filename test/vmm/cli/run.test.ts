@@ -195,8 +195,8 @@ test.serial('--trace keeps every event, in order, each after its cause', async (
 
   const { counts, leftovers } = reportIn(ended);
   const times = (event: string): number => lines.filter((line) => line.event === event).length;
-  t.is(times('vmm:kvm_exit'), counts.vmExits);
-  t.is(times('syscall:ioctl'), counts.ioctls);
+  t.is(times('kvm:kvm_exit'), counts.vmExits);
+  t.is(times('syscalls:sys_enter_ioctl'), counts.ioctls);
   t.is(times('iommu:replace_device_pasid'), counts.replaces);
   const last = lines.find(({ event }) => event === 'host:leftovers')!;
   t.like(last, { ...leftovers });
@@ -216,8 +216,8 @@ test.serial('--trace keeps every event, in order, each after its cause', async (
     );
   };
   const bind = 'guest:iommu_sva_bind_device';
-  const attach = ['syscall:ioctl', 'vmm:vtd_inv_desc', 'guest:qi_submit', bind];
-  descends(({ event }) => event === 'vmm:kvm_exit', bind);
+  const attach = ['syscalls:sys_enter_ioctl', 'vmm:vtd_inv_desc', 'guest:qi_submit', bind];
+  descends(({ event }) => event === 'kvm:kvm_exit', bind);
   descends(({ event }) => event === 'iommu:attach_device_pasid', ...attach);
   const entry = 'intel_iommu:pasid_entry';
   descends(({ event }) => event === entry, 'iommu:attach_device_pasid', ...attach);
@@ -225,7 +225,7 @@ test.serial('--trace keeps every event, in order, each after its cause', async (
   const answer = ['iommufd:fault_response', 'vmm:fault_response', 'guest:page_group_response'];
   descends(({ event }) => event === 'guest:prq_report', ...request);
   descends(({ event }) => event === 'dsa:page_response', ...answer, 'guest:prq_report', ...request);
-  const moved = ['syscall:ioctl', 'guest:qi_submit', 'guest:mm_move_root'];
+  const moved = ['syscalls:sys_enter_ioctl', 'guest:qi_submit', 'guest:mm_move_root'];
   const replace = 'iommu:replace_device_pasid';
   descends(({ event }) => event === entry, replace, ...moved);
   // An entry that was not present needs no flush while CM=0; one that changes does.

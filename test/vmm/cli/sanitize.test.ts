@@ -1,5 +1,6 @@
 // The sanitizer on the command line: for the project's own programs, and for real ones.
 
+import { readFileSync } from 'node:fs';
 import type { ReportJson } from '../../../vmm/cli/report.ts';
 import { BUGS } from '../../../vmm/scenario/bugs.ts';
 import { SCENARIOS } from '../../../vmm/scenario/scenarios.ts';
@@ -42,7 +43,7 @@ test.serial('a mistake is reported on standard error, and the exit code is 1', a
   t.is(ended.status, 1);
   t.regex(ended.stderr, /BUG: IOMMU sanitizer: missing-invalidation by guest kernel \(vm0\)/);
   t.regex(ended.stderr, /vsva: 1 IOMMU sanitizer report\n$/);
-  const { findings } = JSON.parse(ended.stdout) as ReportJson;
+  const { findings = [] } = JSON.parse(ended.stdout) as ReportJson;
   t.is(findings.length, 1);
   t.is(findings[0]?.kind, 'missing-invalidation');
   t.true((findings[0]?.history.length ?? 0) > 0);
@@ -54,6 +55,29 @@ test.serial('without the sanitizer nobody tells, and the walkthrough has it on',
   const run = ['run', path, '--mem', '32M', '--bug', 'guest-munmap-no-flush'];
   t.is((await vsva([...run, '--quiet', '--no-sanitize'])).status, 0);
   t.is((await vsva(run)).status, 1);
+});
+
+test.serial('a scenario by name, and caches that evict and prefetch by --restless', async (t) => {
+  t.timeout(2 * MINUTES);
+  const { path } = fileOf(t, 20_000);
+  const run = ['run', path, '--json', '--sanitize', '--mem', '32M'];
+  const failed = await vsva([...run, '--scenario', 'failed-replace']);
+  t.is(failed.status, 0, failed.stderr);
+  const told = await vsva([...run, '--scenario', 'forgotten-flush']);
+  t.is(told.status, 1);
+  t.is((JSON.parse(told.stdout) as ReportJson).findings?.length, 1);
+  const walks: number[] = [];
+  for (const option of [[], ['--restless']]) {
+    const trace = `${path}.${walks.length}.jsonl`;
+    const ended = await vsva([...run, ...option, '--trace', trace]);
+    t.is(ended.status, 0, ended.stderr);
+    t.deepEqual((JSON.parse(ended.stdout) as ReportJson).findings, []);
+    const stats = readFileSync(trace, 'utf8')
+      .split('\n')
+      .findLast((line) => line.includes('"vtd:stats"') && line.includes('"host"'));
+    walks.push((JSON.parse(stats ?? '{}') as { walks: number }).walks);
+  }
+  t.true(walks[1]! > walks[0]!, walks.join());
 });
 
 /** A real program that has the device copy, unmaps what it copied, and goes on. */

@@ -1,5 +1,8 @@
 // `--trace PATH.vsva` and `vsva trace`, as a user runs them.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileOf, MINUTES, refused, shell, succeeded, type T, test, vsva } from './processes.ts';
 
@@ -85,7 +88,10 @@ test.serial('diff: nothing, or the first event that differs and what led there',
     differ.stdout,
     /^told differently: seed 1 \| 2\n\d+ events alike, up to #\d+ \S+; then:\n- .*\n\+ .*\n {4}\w+: /,
   );
-  t.regex(differ.stdout, /what led there, in both:\n {2} *vm0-1 \[vmm\].*vmm:start/);
+  t.regex(
+    differ.stdout,
+    /what led there, in both:\n {2}.*engine:power_on.*\n.*host:boot.*\n {2} *vm0-1 \[vmm\].*vmm:start/,
+  );
 });
 
 test.serial('an interrupted run leaves a whole recording of what happened', async (t) => {
@@ -155,6 +161,56 @@ test.serial('refusals are one line that says what to do', async (t) => {
     cat.stderr,
     /^vsva: \S+damaged\.vsva is damaged at byte \d+, at event \d+: record it again[^\n]*\n$/,
   );
+});
+
+test.serial('a pipe is no recording, and nobody waits at it', async (t) => {
+  t.timeout(2 * MINUTES);
+  const pipe = join(t.context.folder, 'pipe.vsva');
+  execFileSync('mkfifo', [pipe]);
+  const { path } = fileOf(t, 100);
+  const run = ['run', path, '--mem', '64M', '--quiet'];
+  refused(t, await vsva(['trace', 'info', pipe]), 1, /is not a file: name a recording/);
+  refused(t, await vsva([...run, '--trace', pipe]), 1, /cannot write \S+: nobody reads the pipe/);
+});
+
+test.serial('an export does not take the place of its recording', async (t) => {
+  t.timeout(MINUTES);
+  const trace = await record(t);
+  const before = readFileSync(trace);
+  const onto = await vsva(['trace', 'export', trace, '--perfetto', trace]);
+  refused(t, onto, 2, /--perfetto would overwrite the recording/);
+  t.true(before.equals(readFileSync(trace)));
+});
+
+test.serial('run --otlp: the spans of a run at its end, and nothing is left behind', async (t) => {
+  t.timeout(2 * MINUTES);
+  const { path } = fileOf(t, 100);
+  const scratch = join(t.context.folder, 'tmp');
+  mkdirSync(scratch);
+  const run = (url: string) =>
+    vsva(['run', path, '--mem', '64M', '--quiet', '--otlp', url], { env: { TMPDIR: scratch } });
+  const paths = new Set<string>();
+  let bytes = 0;
+  const server = createServer((request, response) => {
+    paths.add(request.url ?? '');
+    request.on('data', (part: Buffer) => {
+      bytes += part.length;
+    });
+    request.on('end', () => response.writeHead(200).end('{}'));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  succeeded(t, await run(url));
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  t.deepEqual([...paths], ['/v1/traces']);
+  t.true(bytes > 100_000);
+  const gone = await run(url);
+  t.is(gone.status, 1);
+  t.regex(gone.stderr, /^vsva: the collector at \S+ did not take the spans: [^\n]+\n$/);
+  t.regex(gone.stdout, /^\nVerified\./);
+  refused(t, await run('ftp://x'), 2, /needs an http or https address/);
+  t.deepEqual(readdirSync(scratch), []);
 });
 
 test.serial('a reader that goes away ends it quietly', async (t) => {

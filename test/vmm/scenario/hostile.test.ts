@@ -8,9 +8,9 @@ import { PGTT, pasidEntry } from '../../../devices/spec/vtd/pasid.ts';
 import type { Cpu } from '../../../guest/cpu.ts';
 import { bootGuest } from '../../../guest/kernel.ts';
 import { Tracer } from '../../../trace/tracer.ts';
+import { AT, Hostile, hostileGuest, type Steps } from '../../../vmm/scenario/hostile-guest.ts';
 import type { Vcpu } from '../../../vmm/vcpu.ts';
 import { MAX_ATTACHED } from '../../../vmm/viommu/pasid.ts';
-import { AT, Hostile, hostileGuest, type Steps } from './hostile-guest.ts';
 import { isSame, NOTHING, type Rig } from './rig.ts';
 import { type Guest, pattern, startVms, type Vms } from './vms.ts';
 

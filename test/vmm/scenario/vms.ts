@@ -1,4 +1,5 @@
 /** VMMs on a rig, each with a guest of the test's choice. */
+import { rid } from '../../../devices/spec/pci.ts';
 import { bootGuest } from '../../../guest/kernel.ts';
 import { guestMemoryNeeded } from '../../../guest/mm/budget.ts';
 import type { Process } from '../../../host/kernel/process.ts';
@@ -50,6 +51,7 @@ export function startVms(options: VmsOptions): Vms {
         trace,
         guest: guest ?? ((cpu) => bootGuest(cpu, trace)),
         now: () => clock.now,
+        sanitize: rig.sanitizer && { sanitizer: rig.sanitizer, hostRid: rid(0, n + 1, 0) },
       });
     });
     return vm;

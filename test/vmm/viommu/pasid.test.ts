@@ -83,24 +83,43 @@ test('without page requests in the context entry the HWPT has no fault queue', (
 });
 
 for (const failing of ['IOMMU_HWPT_ALLOC', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT']) {
-  test(`a replace whose ${failing} fails keeps the old attachment and leaks nothing`, (t) => {
+  test(`a replace whose ${failing} fails blocks the PASID and leaks nothing`, (t) => {
     const { sys, memory, pasids, events } = enabled();
     writePasid(memory, 5, { FSPTPTR: 0x12_3000 });
     sys.run(pasids.pasidCache(pc(5)));
-    const before = pasids.attached.get(5);
     writePasid(memory, 5, { FSPTPTR: 0x45_6000 });
     sys.calls.length = 0;
     sys.failures.set(failing, 'EINVAL');
     sys.run(pasids.pasidCache(pc(5)));
-    t.is(pasids.attached.get(5), before);
-    const destroyed = sys.take('id').filter((call) => call.startsWith('IOMMU_DESTROY'));
-    t.deepEqual(destroyed, failing === 'IOMMU_HWPT_ALLOC' ? [] : ['IOMMU_DESTROY id=3']);
+    t.false(pasids.attached.has(5), 'the guest has left the old table: nothing may lead there');
+    const undone = sys.take('pasid', 'id').slice(failing === 'IOMMU_HWPT_ALLOC' ? 1 : 2);
+    t.deepEqual(undone, [
+      ...(failing === 'IOMMU_HWPT_ALLOC' ? [] : ['IOMMU_DESTROY id=3']),
+      'VFIO_DEVICE_DETACH_IOMMUFD_PT pasid=5',
+      'IOMMU_DESTROY id=2',
+    ]);
     const refused = events.find((event) => event.def.name === 'vmm:error_report');
     t.is(refused?.values['error'], `${failing}: EINVAL`);
     sys.run(pasids.pasidCache(pc(5)));
     t.is(pasids.attached.get(5)?.entry?.fields.FSPTPTR, 0x45_6000, 'the next one succeeds');
   });
 }
+
+test('a RID that cannot have its new table, or the parent again, is blocked', (t) => {
+  const { sys, memory, pasids } = enabled();
+  writePasid(memory, 0, { DID: 9, FSPTPTR: 0x45_6000 });
+  sys.failures.set('VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'ENOMEM');
+  sys.run(pasids.pasidCache(pc(0, 9)));
+  t.false(pasids.attached.has(0));
+  t.true(sys.take('flags').includes('VFIO_DEVICE_DETACH_IOMMUFD_PT flags=0'));
+  sys.run(pasids.pasidCache(pc(0, 9)));
+  t.is(pasids.attached.get(0)?.entry?.fields.FSPTPTR, 0x45_6000);
+  sys.failures.set('VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'ENOMEM');
+  sys.run(pasids.remap(false));
+  t.false(pasids.attached.has(0), 'neither the table of a unit that is off, nor all memory');
+  sys.run(pasids.remap(false));
+  t.is(pasids.attached.get(0)?.hwpt, PARENT);
+});
 
 test('a detach that fails keeps the PASID known, so that the next attempt can end it', (t) => {
   const { sys, memory, pasids } = enabled();
@@ -225,10 +244,13 @@ test("page requests of a table that is replaced or detached are the host's to an
   writePasid(memory, 5, { FSPTPTR: 0x45_6000 });
   sys.failures.set('VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'ENOMEM');
   sys.run(pasids.pasidCache(pc(5)));
-  t.deepEqual(faults.told, [], 'a failed replace ends nothing');
+  t.deepEqual(faults.told, ['forget 5'], 'a refused replace ends in a detach');
+  faults.told.length = 0;
   sys.run(pasids.pasidCache(pc(5)));
-  t.deepEqual(faults.told, ['answered 7']);
+  writePasid(memory, 5, { FSPTPTR: 0x78_9000 });
+  sys.run(pasids.pasidCache(pc(5)));
+  t.deepEqual(faults.told, ['answered 7', 'answered 7']);
   clearPasid(memory, 5);
   sys.run(pasids.pasidCache(pc(5)));
-  t.deepEqual(faults.told, ['answered 7', 'forget 5']);
+  t.is(faults.told.at(-1), 'forget 5');
 });

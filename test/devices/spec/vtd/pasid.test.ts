@@ -52,6 +52,10 @@ test('describe shows what the translation type uses', (t) => {
     'P PGTT=first-stage DID=1 FSPM=5-level FSPTPTR=0x0 SRE WPE',
   );
   t.is(describe({ P: 1, PGTT: PGTT.PASS_THROUGH, DID: 1 }), 'P PGTT=pass-through DID=1');
+  t.is(
+    describe({ P: 1, PGTT: PGTT.PASS_THROUGH, CD: 1, EMTE: 1, PAT: 0x0007_0406 }),
+    'P PGTT=pass-through DID=0 CD EMTE PAT=0x70406',
+  );
   t.is(describe({ P: 1, PGTT: 6 }), 'P PGTT=invalid(6) DID=0');
   t.is(describe({}), '0');
   t.is(describe({ FPD: 1 }), 'FPD');

@@ -96,4 +96,8 @@ test('entries print target and bits', (t) => {
   t.is(describeSecondStage(0x5303n, 1), '0x5303 -> 0x5000 R|W|A|D');
   t.is(describeSecondStage(0x5002n, 1), '0x5002 -> 0x5000 W');
   t.is(describeSecondStage(0x5004n, 1), '0x5004 not present');
+  t.is(describeFirstStage(0x2010ffn, 2), '0x2010ff -> 0x200000 P|RW|US|PWT|PCD|A|D|PS|PAT');
+  t.is(describeFirstStage(0x1027n, 2), '0x1027 -> 0x1000 P|RW|US|A', 'a table is no leaf');
+  t.is(describeSecondStage(0x5873n, 1), '0x5873 -> 0x5000 R|W|IPAT|SNP|EMT=6');
+  t.is(describeSecondStage(0x5033n, 2), '0x5033 -> 0x5000 R|W');
 });

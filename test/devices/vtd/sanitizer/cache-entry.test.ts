@@ -1,12 +1,20 @@
 /** What a descriptor covers, held against the caches of the unit itself. */
 import test from 'ava';
 import type { ValidDescriptor } from '../../../../devices/spec/vtd/invalidation.ts';
-import { CacheEntry, covers } from '../../../../devices/vtd/sanitizer/cache-entry.ts';
+import { PGTT } from '../../../../devices/spec/vtd/pasid.ts';
+import { PasidConfig } from '../../../../devices/vtd/entries.ts';
 import { Iotlb, TLB } from '../../../../devices/vtd/iotlb.ts';
+import { Outcome } from '../../../../devices/vtd/outcome.ts';
+import { CacheEntry, covers } from '../../../../devices/vtd/sanitizer/cache-entry.ts';
 
 const init = { upstream: [], path: [], filled: null, ns: 0, born: 0 };
 const make = (values: Partial<ConstructorParameters<typeof CacheEntry>[0]>): CacheEntry =>
   new CacheEntry({ cache: 'IOTLB', sid: 8, pasid: 1, ...init, ...values }, () => undefined);
+const FOUND = Object.assign(new Outcome(), { frame: 7, shift: 12, flags: TLB.R });
+const tables = (did: number, pasid: number, firstStage: boolean): PasidConfig => {
+  const pgtt = firstStage ? PGTT.FIRST_STAGE : PGTT.SECOND_STAGE;
+  return Object.assign(new PasidConfig(), { did, pasid, pgtt });
+};
 const wait = { drainReads: false, drainWrites: false };
 
 test('the shadow of the IOTLB goes exactly when the IOTLB drops', (t) => {
@@ -20,7 +28,8 @@ test('the shadow of the IOTLB goes exactly when the IOTLB drops', (t) => {
           for (const am of [0, 1, 8, 9])
             for (const by of ['p_iotlb all', 'p_iotlb page', 'iotlb page', 'iotlb did'] as const) {
               const iotlb = new Iotlb();
-              iotlb.fill(8, 1, false, 0, page, 7, 12, TLB.R, did, firstStage, tag);
+              const how = tables(did, tag, firstStage);
+              iotlb.fill(-1, 8, 1, false, { hi: 0, lo: page }, FOUND, how, false);
               const entry = make({ did, tag, firstStage, page, pages: 1 });
               const first = 0x100 - (0x100 % 2 ** am);
               const range = { did: 2, am, address: 0x100 * 4096, ih: false };

@@ -76,7 +76,7 @@ test('an entry changes once, and a write that nobody saw is found at the next lo
 
 test('what nothing depends on is forgotten', (t) => {
   const memory = new TestMemory(1 << 16, true);
-  const tables = new Tables(memory, () => t.fail() as never);
+  const tables = new Tables(memory, () => t.fail());
   const dependent = { changed: () => t.fail() };
   const entry = tables.at('PASID', 0, 0x3040);
   entry.dependents.add(dependent);

@@ -74,7 +74,7 @@ test('the trace names the operation and reads the argument as its variant', (t) 
   const world = makeMockWorld();
   const calls: string[] = [];
   world.kernel.trace.listen(({ def, values }) => {
-    if (def.name === 'syscall:ioctl')
+    if (def.name === 'syscalls:sys_enter_ioctl')
       calls.push(`${String(values['name'])} ${String(values['args'])}`);
   });
   const it = world.tester();

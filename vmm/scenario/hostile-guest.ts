@@ -1,13 +1,13 @@
 /** A guest that does what it should not, at random but the same way for the same seed. */
 
-import { dsaCapabilities } from '../../../devices/spec/dsa/capabilities.ts';
-import { encodeDescriptor } from '../../../devices/spec/dsa/descriptor.ts';
-import { DescriptorFlag } from '../../../devices/spec/dsa/opcodes.ts';
-import { CmdReg, CmdstsReg, DsaCommand, DsaReg } from '../../../devices/spec/dsa/registers.ts';
-import { encodeWqcfg, Grpcfg } from '../../../devices/spec/dsa/tables.ts';
-import { encodeIa32Pasid, IA32_PASID } from '../../../devices/spec/msr.ts';
-import { ecamAddress, PciCommand, PciHeader } from '../../../devices/spec/pci.ts';
-import { contextEntry, rootEntry } from '../../../devices/spec/vtd/context.ts';
+import { dsaCapabilities } from '../../devices/spec/dsa/capabilities.ts';
+import { encodeDescriptor } from '../../devices/spec/dsa/descriptor.ts';
+import { DescriptorFlag } from '../../devices/spec/dsa/opcodes.ts';
+import { CmdReg, CmdstsReg, DsaCommand, DsaReg } from '../../devices/spec/dsa/registers.ts';
+import { encodeWqcfg, Grpcfg } from '../../devices/spec/dsa/tables.ts';
+import { encodeIa32Pasid, IA32_PASID } from '../../devices/spec/msr.ts';
+import { ecamAddress, PciCommand, PciHeader } from '../../devices/spec/pci.ts';
+import { contextEntry, rootEntry } from '../../devices/spec/vtd/context.ts';
 import {
   ccDesc,
   iotlbDesc,
@@ -15,14 +15,14 @@ import {
   pasidCacheDesc,
   pasidIotlbDesc,
   waitDesc,
-} from '../../../devices/spec/vtd/invalidation.ts';
-import { pasidEntry } from '../../../devices/spec/vtd/pasid.ts';
-import { GCMD, REG, RTADDR, TTM } from '../../../devices/spec/vtd/registers.ts';
-import { FS, levelIndex } from '../../../devices/spec/x86/paging.ts';
-import { Random } from '../../../host/machine/random.ts';
-import type { VmExit } from '../../../vmm/exit.ts';
-import { GUEST_RID, LAYOUT } from '../../../vmm/layout.ts';
-import type { Vcpu } from '../../../vmm/vcpu.ts';
+} from '../../devices/spec/vtd/invalidation.ts';
+import { pasidEntry } from '../../devices/spec/vtd/pasid.ts';
+import { GCMD, REG, RTADDR, TTM } from '../../devices/spec/vtd/registers.ts';
+import { FS, levelIndex } from '../../devices/spec/x86/paging.ts';
+import { Random } from '../../host/machine/random.ts';
+import type { VmExit } from '../exit.ts';
+import { GUEST_RID, LAYOUT } from '../layout.ts';
+import type { Vcpu } from '../vcpu.ts';
 
 export type Steps<T = void> = Generator<VmExit, T, bigint>;
 type Size = 1 | 2 | 4 | 8;

@@ -1,0 +1,1 @@
+export * from '../../trace/state/pasid-entry.ts';
