@@ -62,7 +62,8 @@ export function checkServer(
   if (there?.isSocket() !== true) {
     throw new ProgramError(`no host listens at ${socket}: start one with vsva host --listen`, 1);
   }
-  if (there.uid !== user) throw new ProgramError(`the host at ${socket} belongs to another user`, 1);
+  if (there.uid !== user)
+    throw new ProgramError(`the host at ${socket} belongs to another user`, 1);
   const { status } = spawnSync(broker, ['--probe', socket]);
   if (status === 0) return;
   const why =

@@ -64,11 +64,10 @@ async function exec(
 
 /** The kernel that is joined has its options already. @throws Refusal */
 function onlyJoin(command: Command): void {
-  const given = command.options
-    .filter((option) => option.attributeName() !== 'join')
-    .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
-    .filter(({ negate }, _, all) => !negate || all.every((other) => other.negate))
-    .map(({ long }) => long ?? '');
+  const names = new Set(command.options.map((option) => option.attributeName()));
+  const given = [...names]
+    .filter((name) => name !== 'join' && command.getOptionValueSource(name) === 'cli')
+    .map((name) => (command.getOptionValue(name) === false ? `--no-${name}` : `--${name}`));
   if (given.length === 0) return;
   throw new Refusal(2, `${given.join(', ')} cannot go with --join: options of vsva host`);
 }

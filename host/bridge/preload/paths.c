@@ -197,7 +197,7 @@ bool vsva_follow(int at, const char *path, struct vsva_route *route) {
         link[length] = 0;
         vsva_route(AT_FDCWD, link, route);
         found = route->place == VSVA_PLACE_DEVICE;
-        memcpy(route->path, link, (size_t)length + 1);
+        if (!found) memcpy(route->path, link, (size_t)length + 1);
         path = route->path;
     }
     errno = saved;

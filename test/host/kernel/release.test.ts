@@ -1,5 +1,10 @@
 import test from 'ava';
-import { behaviourOf, DEFAULT_RELEASE, parseRelease } from '../../../host/kernel/release.ts';
+import {
+  behaviourOf,
+  DEFAULT_RELEASE,
+  hasIommufd,
+  parseRelease,
+} from '../../../host/kernel/release.ts';
 import { IOMMU_HWPT_INVALIDATE_DATA_SELFTEST } from '../../../host/uapi/iommufd.ts';
 import { id } from './iommufd/client.ts';
 import { makeMockWorld } from './mock/world.ts';
@@ -20,6 +25,12 @@ test('releases are compared as numbers', (t) => {
   t.is(behaviourOf('6.12').invalidateUncached, 'ENOENT');
   t.is(behaviourOf('6.13').invalidateUncached, 'EINVAL');
   t.is(behaviourOf('7.0').invalidateUncached, 'EINVAL');
+});
+
+test('/dev/iommu is there since 6.2, and a newer release than is known is the newest', (t) => {
+  const has = ['5.15', '6.1', '6.2', '6.12', '7.0'].map((text) => hasIommufd(parseRelease(text)!));
+  t.deepEqual(has, [false, false, true, true, true]);
+  t.deepEqual(behaviourOf('9.9'), behaviourOf('7.3'));
 });
 
 test('HWPT_INVALIDATE of what has no caches: ENOENT up to 6.12, EINVAL since', (t) => {
