@@ -11,7 +11,19 @@ const CACHE = fileURLToPath(new URL('../../node_modules/.cache/vsva/', import.me
 const FLAGS = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror'];
 const LIBRARY_FLAGS = ['-fPIC', '-shared', '-fvisibility=hidden'];
 
-const BROKER_SOURCES = ['broker.c', 'watcher.c'];
+const BROKER_SOURCES = ['broker.c', 'endings.c', 'probe.c', 'watcher.c'];
+
+const HEADERS = [
+  'wire',
+  'client',
+  'window',
+  'cpu',
+  'decode',
+  'vectors',
+  'watcher',
+  'endings',
+  'probe',
+].map((name) => `${name}.h`);
 
 const LIBRARY_SOURCES = [
   'channel',
@@ -42,10 +54,7 @@ export class BuildError extends Error {
 
 /** Builds what is not built yet from these sources. @throws BuildError */
 export function buildTools(cache?: string): Tools {
-  const headers = ['wire', 'client', 'window', 'cpu', 'decode', 'vectors', 'watcher'].map(
-    (name) => `${name}.h`,
-  );
-  const sources = [...headers, ...LIBRARY_SOURCES, ...BROKER_SOURCES];
+  const sources = [...HEADERS, ...LIBRARY_SOURCES, ...BROKER_SOURCES];
   const hash = createHash('sha256').update([...FLAGS, ...LIBRARY_FLAGS].join(' '));
   for (const name of sources) hash.update(readFileSync(join(SOURCES, name)));
   const directory = join(cache ?? writableCache(), hash.digest('hex').slice(0, 16));

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import { getCompileCacheDir } from 'node:module';
+import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Refusal } from './fail.ts';
-import type { HostThreadData, HostThreadMessage } from './host-thread.ts';
+import type { HostThreadData, HostThreadMessage } from './host-engine.ts';
 import { type EndingSignal, passSignals, send, toldAs } from './signals.ts';
 
 /**
@@ -17,7 +19,12 @@ export async function serveHost(data: HostThreadData): Promise<number> {
     if (broker === undefined) early.push(signal);
     else send(broker, toldAs(signal));
   });
-  const thread = new Worker(new URL('./host-thread.ts', import.meta.url), { workerData: data });
+  // Below the directory that was named is one for each version of Node.
+  const versioned = getCompileCacheDir();
+  const cache = versioned === undefined ? undefined : dirname(versioned);
+  const thread = new Worker(new URL('./host-thread.ts', import.meta.url), {
+    workerData: { ...data, cache } satisfies HostThreadData,
+  });
   thread.on('message', (message: HostThreadMessage) => {
     if (message.type === 'started') {
       ({ broker } = message);

@@ -2,63 +2,12 @@
  * The thread that serves real programs. It sleeps in system calls, where Node hears of no signal:
  * those are the main thread's.
  */
+import { enableCompileCache } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Broker, type BrokerOptions } from '../../host/bridge/broker.ts';
-import { buildTools } from '../../host/bridge/build.ts';
-import { BridgeServer } from '../../host/bridge/server.ts';
-import { bridgeRefusal, type HostCommandOptions, openRecording, simulatedHost } from './bridge.ts';
-import { Refusal } from './fail.ts';
+import type { HostThreadData } from './host-engine.ts';
 
-/** What the thread is started with. */
-export interface HostThreadData {
-  /** For the head of a recording. */
-  readonly command: string;
-  readonly options: HostCommandOptions;
-  readonly broker: BrokerOptions;
-  /** Say when programs can come, and what they left when all have gone. */
-  readonly verbose: boolean;
-}
-
-/** What the thread tells. */
-export type HostThreadMessage =
-  | { readonly type: 'started'; readonly broker: number }
-  | { readonly type: 'print'; readonly text: string }
-  | { readonly type: 'ended'; readonly status: number }
-  | {
-      readonly type: 'refused';
-      readonly exitCode: Refusal['exitCode'];
-      readonly message: string;
-    };
-
-function main({ command, options, broker: brokerOptions, verbose }: HostThreadData): void {
-  const tell = (message: HostThreadMessage): void => parentPort?.postMessage(message);
-  const print = (text: string): void => {
-    if (verbose) tell({ type: 'print', text });
-  };
-  try {
-    const tools = buildTools();
-    const recording = openRecording(command, options);
-    const { kernel, settle } = simulatedHost(options, recording);
-    using broker = new Broker(tools, brokerOptions);
-    tell({ type: 'started', broker: broker.pid });
-    print(`listening at ${broker.socket}\n`);
-    const server = new BridgeServer(kernel, broker, () => {
-      const { objects, pins, pasidEntries, fds } = kernel.reportLeftovers();
-      recording?.flush();
-      print(
-        `idle: ${objects} objects, ${pins} pins, ${pasidEntries} pasidEntries, ${fds} fds left over\n`,
-      );
-    });
-    const status = server.run();
-    const found = settle();
-    recording?.close();
-    tell({ type: 'ended', status: status === 0 && found > 0 ? 1 : status });
-  } catch (error) {
-    const refusal = bridgeRefusal(error);
-    if (!(refusal instanceof Refusal)) throw error;
-    const { exitCode, message } = refusal;
-    tell({ type: 'refused', exitCode, message });
-  }
-}
-
-main(workerData as HostThreadData);
+const data = workerData as HostThreadData;
+// Each thread has to be told of the cache, before it compiles anything.
+if (data.cache !== undefined) enableCompileCache(data.cache);
+const { serve } = await import('./host-engine.ts');
+serve(data, (message) => parentPort?.postMessage(message));

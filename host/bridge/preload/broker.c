@@ -15,6 +15,8 @@
  * (the user's alone), the socket and the program go too.
  */
 #define _GNU_SOURCE
+#include "endings.h"
+#include "probe.h"
 #include "watcher.h"
 #include "wire.h"
 
@@ -33,15 +35,12 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64
@@ -220,48 +219,13 @@ static void process_ended(int fd) {
     }
 }
 
-/* Signals that end a program, and when one came here: then it came to the whole group. */
-static const int endings[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-static uint64_t came[SIGTERM + 1];
-
-/* A signal to the group is with all of it long before the engine's process has passed it on. */
-#define SAME_SIGNAL_MS 500
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + 1;
-}
-
-/* The process of the engine tells of signal n, which it was sent, with SIGRTMIN + n. */
+/* A signal that the engine's process was sent is for the program, or ends a host without one. */
 static void take_signals(void) {
-    struct signalfd_siginfo info;
-    while (read(signals_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        const int number = (int)info.ssi_signo - SIGRTMIN;
-        if (number < 0) {
-            came[info.ssi_signo] = now_ms();
-        } else if (info.ssi_pid != (uint32_t)getppid()) {
-            continue;
-        } else if (!for_program) {
-            tell(VSVA_EVENT_EXIT, 0, 0);
-        } else if (program > 0 && (came[number] == 0 || now_ms() - came[number] > SAME_SIGNAL_MS)) {
-            kill(program, number);
-        }
+    int number;
+    while ((number = vsva_passed_signal(signals_fd, for_program)) != 0) {
+        if (!for_program) tell(VSVA_EVENT_EXIT, 0, 0);
+        else if (program > 0) kill(program, number);
     }
-}
-
-/* From here on they are read, not obeyed. */
-static void catch_signals(sigset_t *before) {
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++) {
-        sigaddset(&set, endings[i]);
-        sigaddset(&set, SIGRTMIN + endings[i]);
-    }
-    signal(SIGPIPE, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, before) < 0) fail("signals");
-    signals_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (signals_fd < 0 || !keep(signals_fd, ROLE_SIGNALS, 0, EPOLLIN)) fail("signals");
 }
 
 static int watch(pid_t pid) {
@@ -501,28 +465,10 @@ static void prepare(void) {
     if (entries == NULL || file_fds == NULL || epoll_fd < 0) fail("start");
 }
 
-/* Whether a program of this user would be served there. */
-static int probe(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) return ENAMETOOLONG;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const struct timeval patience = {.tv_sec = 5};
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
-        connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
-        return errno;
-    }
-    struct vsva_invitation invitation;
-    const ssize_t got = recv(fd, &invitation, sizeof(invitation), 0);
-    if (got < 0) return errno == EAGAIN ? ETIMEDOUT : EACCES;
-    return got == (ssize_t)sizeof(invitation) ? 0 : EACCES;
-}
-
 int main(int count, char **arguments) {
     struct sockaddr_un room;
     sigset_t signals;
-    if (count == 3 && strcmp(arguments[1], "--probe") == 0) return probe(arguments[2]);
+    if (count == 3 && strcmp(arguments[1], "--probe") == 0) return vsva_probe(arguments[2]);
     if (count == 3 && strcmp(arguments[1], "--privileged") == 0) {
         return getxattr(arguments[2], "security.capability", NULL, 0) > 0 ? 0 : 1;
     }
@@ -531,7 +477,9 @@ int main(int count, char **arguments) {
     const mode_t mask = umask(0);
     umask(mask);
     prepare();
-    catch_signals(&signals);
+    signal(SIGPIPE, SIG_IGN);
+    signals_fd = vsva_catch_signals(&signals);
+    if (signals_fd < 0 || !keep(signals_fd, ROLE_SIGNALS, 0, EPOLLIN)) fail("signals");
     for_program = count > 5;
     directory = arguments[1];
     socket_path = arguments[2];
