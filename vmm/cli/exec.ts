@@ -99,10 +99,11 @@ async function join([program, ...args]: readonly string[], path: string): Promis
   const env = { ...process.env, LD_PRELOAD: preload, VSVA_SOCKET: socket };
   const limit = String(ownDescriptorLimit() ?? 'unlimited').replace('Infinity', 'unlimited');
   const line = ['-c', 'ulimit -S -n "$0"; exec "$@"', limit, program!, ...args];
-  const child = spawn('/bin/sh', line, { stdio: 'inherit', env });
+  // Before there is a program: it may run, and be ended, before this process runs again.
   using _signals = passSignals((signal) => {
     if (!cameToAll(signal)) child.kill(signal);
   });
+  const child = spawn('/bin/sh', line, { stdio: 'inherit', env });
   try {
     const [status, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
     return status ?? 128 + (signal === null ? 0 : constants.signals[signal]);
