@@ -86,7 +86,7 @@ export function readmeSection(report: Report): string {
   const rows = report.suites.flatMap(({ name, cases }) =>
     [...byFixture(cases)].map(([fixture, own]) => {
       const { pass, fail, skip } = totalsOf([{ name, cases: own }]);
-      return `| ${name} | ${fixture} | ${pass} | ${fail} | ${skip} |`;
+      return [name, fixture, `${pass}`, `${fail}`, `${skip}`];
     }),
   );
   const { pass, fail, skip } = totalsOf(report.suites);
@@ -98,12 +98,26 @@ export function readmeSection(report: Report): string {
   return [
     `The kernel's own iommufd selftests, Linux ${report.release}, unmodified (\`npm run conformance\`):`,
     '',
-    '| suite | fixture | pass | fail | skip |',
-    '| --- | --- | ---: | ---: | ---: |',
-    ...rows,
-    `| all | | ${pass} | ${fail} | ${skip} |`,
+    ...aligned([
+      ['suite', 'fixture', 'pass', 'fail', 'skip'],
+      ...rows,
+      ['all', '', `${pass}`, `${fail}`, `${skip}`],
+    ]),
     ...(others.length === 0 ? [] : ['', ...others]),
   ].join('\n');
+}
+
+/** A table in Markdown as the formatter writes it: columns of one width, numbers (the third on) right. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const [head, ...body] = rows.map((row) =>
+    line(row.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))),
+  );
+  const rule = line(
+    widths.map((width, i) => (i < 2 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)),
+  );
+  return [head!, rule, ...body];
 }
 
 function byFixture(cases: readonly CaseResult[]): Map<string, CaseResult[]> {
